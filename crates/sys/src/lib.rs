@@ -3,6 +3,12 @@
 //! This is the only crate that may say `unsafe`. Every wrapper makes one system call, names it in
 //! its error, and cites its man page; what to do about an error is the caller's affair.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod capability;
+pub mod clone;
 mod error;
+pub mod pidfd;
+pub mod process;
 
 pub use error::{During, Error, Failure, Words, words};
