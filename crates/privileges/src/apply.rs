@@ -1,0 +1,95 @@
+//! The steps of confinement, performed.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Gid, Uid, fchown, setresgid, setresuid};
+use sys::{During, Error, Failure, capability as caps, process};
+
+use crate::Op;
+use crate::capability::numbers;
+
+/// Performs `ops` in this process.
+///
+/// # Errors
+/// The index of the first step that failed, its system call and errno.
+pub fn apply(ops: &[Op]) -> Result<(), Failure> {
+    for (index, op) in ops.iter().enumerate() {
+        step(op).map_err(|error| Failure::new(index, error))?;
+    }
+    Ok(())
+}
+
+fn step(op: &Op) -> Result<(), Error> {
+    match op {
+        Op::JoinSessionKeyring(name) => match process::join_session_keyring(name) {
+            // A kernel without keyrings has none to leak.
+            Err(Error { errno: Errno::ENOSYS, .. }) => Ok(()),
+            joined => joined.map(drop),
+        },
+        Op::Personality(domain) => nix::sys::personality::set(
+            nix::sys::personality::Persona::from_bits_retain(*domain as libc::c_int),
+        )
+        .map(drop)
+        .during("personality"),
+        Op::Umask(mask) => {
+            umask(Mode::from_bits_truncate(*mask));
+            Ok(())
+        }
+        Op::Rlimit { resource, soft, hard, .. } => process::set_rlimit(*resource, *soft, *hard),
+        Op::OwnStandardStreams(uid) => own_standard_streams(*uid),
+        Op::NoNewPrivileges => process::set_no_new_privileges(),
+        Op::Bounding(mask) => bound(*mask),
+        Op::KeepCapabilities => process::set_keep_capabilities(true),
+        Op::Groups(groups) => process::set_groups(groups),
+        Op::Ids { uid, gid } => {
+            let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+            setresgid(gid, gid, gid).during("setresgid")?;
+            setresuid(uid, uid, uid).during("setresuid")
+        }
+        Op::RaiseEffective => {
+            let now = caps::get()?;
+            caps::set(caps::Sets { effective: now.permitted, ..now })
+        }
+        Op::Capabilities { effective, permitted, inheritable, ambient } => {
+            // Raising an ambient capability wants it permitted and inheritable: after capset.
+            caps::set(caps::Sets {
+                effective: *effective,
+                permitted: *permitted,
+                inheritable: *inheritable,
+            })?;
+            caps::clear_ambient()?;
+            numbers(*ambient).try_for_each(caps::raise_ambient)
+        }
+    }
+}
+
+/// Drops everything but `mask`, up to the last capability that this kernel knows.
+fn bound(mask: u64) -> Result<(), Error> {
+    for capability in numbers(!mask) {
+        match caps::drop_bounding(capability) {
+            Err(Error { errno: Errno::EINVAL, .. }) => return Ok(()),
+            dropped => dropped?,
+        }
+    }
+    Ok(())
+}
+
+fn own_standard_streams(uid: u32) -> Result<(), Error> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        let Ok(stat) = fstat(stream) else { continue };
+        // /dev/null is everybody's, and on the host it may be the host's own node.
+        let null = stat.st_rdev == nix::sys::stat::makedev(1, 3);
+        if stat.st_uid == uid || null {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // Not ours to give away (a user namespace, a read-only or foreign file system).
+            Ok(()) | Err(Errno::EPERM | Errno::EROFS | Errno::EINVAL | Errno::ENOSYS) => {}
+            Err(errno) => return Err(Error::new("fchown", errno)),
+        }
+    }
+    Ok(())
+}

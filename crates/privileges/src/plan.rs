@@ -1,0 +1,289 @@
+//! `process` of config.json -> the steps of confinement.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+
+use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain, Process, User};
+
+use crate::capability::{self, Names};
+use crate::{Error, Op, rlimit};
+
+/// What the planner must know of this machine and of the runtime's own rights.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Capabilities that can be granted here: the runtime's permitted ones, or all that the kernel
+    /// knows where the container has a user namespace of its own.
+    pub grantable: u64,
+    /// Whether setgroups(2) works in the container's user namespace.
+    pub setgroups: bool,
+    /// Name of the session keyring to make; `None` leaves the caller's.
+    pub keyring: Option<String>,
+}
+
+/// The steps, and where a seccomp filter goes between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps in their order.
+    pub ops: Vec<Op>,
+    /// Index of the step before which the filter is installed: at the very end with
+    /// no_new_privs; otherwise while CAP_SYS_ADMIN, which the kernel then asks for, is still here.
+    pub seccomp_before: usize,
+    /// What was asked for and cannot be granted; the spec wants a warning and no failure.
+    pub warnings: Vec<String>,
+}
+
+/// Plans the confinement of `process` (config.md, "process"; `linux.personality`).
+///
+/// # Errors
+/// A field that cannot be applied.
+pub fn plan(
+    process: &Process,
+    personality: Option<&LinuxPersonality>,
+    host: &Host,
+) -> Result<Plan, Error> {
+    let mut ops = Vec::new();
+    if let Some(name) = &host.keyring {
+        let name = CString::new(name.as_str()).map_err(|_| Error::Nul("id"))?;
+        ops.push(Op::JoinSessionKeyring(name));
+    }
+    ops.extend(domain(personality)?);
+    ops.extend(user_mask(process.user())?);
+    ops.extend(rlimits(process)?);
+    let (ids, groups) = identity(process.user(), host)?;
+    let no_new_privileges = process.no_new_privileges() == Some(true);
+    if process.user().uid() != 0 {
+        ops.push(Op::OwnStandardStreams(process.user().uid()));
+    }
+    if no_new_privileges {
+        ops.push(Op::NoNewPrivileges);
+    }
+    let sets = Sets::of(process, host.grantable);
+    ops.push(Op::Bounding(sets.bounding));
+    let leaves_root = process.user().uid() != 0;
+    if leaves_root {
+        ops.push(Op::KeepCapabilities);
+    }
+    ops.extend(groups);
+    ops.push(ids);
+    if leaves_root {
+        // The change of user emptied the effective set (capabilities(7)).
+        ops.push(Op::RaiseEffective);
+    }
+    let before_capabilities = ops.len();
+    ops.push(Op::Capabilities {
+        effective: sets.effective,
+        permitted: sets.permitted,
+        inheritable: sets.inheritable,
+        ambient: sets.ambient,
+    });
+    let seccomp_before = if no_new_privileges { ops.len() } else { before_capabilities };
+    Ok(Plan { ops, seccomp_before, warnings: sets.warnings })
+}
+
+fn domain(personality: Option<&LinuxPersonality>) -> Result<Option<Op>, Error> {
+    let Some(personality) = personality else { return Ok(None) };
+    if let Some(flag) = personality.flags().iter().flatten().next() {
+        return Err(Error::PersonalityFlag(flag.clone()));
+    }
+    const PER_LINUX: u64 = 0;
+    const PER_LINUX32: u64 = 8;
+    Ok(Some(Op::Personality(match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    })))
+}
+
+/// The umask that a container gets when none is asked for: runc's and crun's, not the caller's,
+/// which is no business of the container's.
+const DEFAULT_UMASK: u32 = 0o022;
+
+fn user_mask(user: &User) -> Result<Option<Op>, Error> {
+    match user.umask() {
+        Some(mask) if mask > 0o777 => Err(Error::Umask(mask)),
+        mask => Ok(Some(Op::Umask(mask.unwrap_or(DEFAULT_UMASK)))),
+    }
+}
+
+fn rlimits(process: &Process) -> Result<Vec<Op>, Error> {
+    let mut seen = HashSet::new();
+    let limits = process.rlimits().iter().flatten().enumerate();
+    limits
+        .map(|(index, limit)| {
+            let (name, resource) = (limit.typ().to_string(), rlimit::number(limit.typ()));
+            let (soft, hard) = (limit.soft(), limit.hard());
+            if !seen.insert(resource) {
+                return Err(Error::DuplicateRlimit { index, name });
+            }
+            if soft > hard {
+                return Err(Error::SoftAboveHard { index, name, soft, hard });
+            }
+            Ok(Op::Rlimit { name, resource, soft, hard })
+        })
+        .collect()
+}
+
+fn identity(user: &User, host: &Host) -> Result<(Op, Option<Op>), Error> {
+    let valid = |field: &str, id: u32| match id {
+        u32::MAX => Err(Error::Id { field: field.to_owned(), id }),
+        id => Ok(id),
+    };
+    let ids = Op::Ids {
+        uid: valid("process.user.uid", user.uid())?,
+        gid: valid("process.user.gid", user.gid())?,
+    };
+    let groups: Vec<u32> = user.additional_gids().iter().flatten().copied().collect();
+    for (index, group) in groups.iter().enumerate() {
+        valid(&format!("process.user.additionalGids[{index}]"), *group)?;
+    }
+    match (host.setgroups, groups.is_empty()) {
+        (true, _) => Ok((ids, Some(Op::Groups(groups)))),
+        (false, true) => Ok((ids, None)),
+        (false, false) => Err(Error::GroupsDenied),
+    }
+}
+
+/// The five sets as masks, reduced to what can be granted.
+struct Sets {
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    ambient: u64,
+    warnings: Vec<String>,
+}
+
+impl Sets {
+    /// Without the `capabilities` object the process gets none: what config.json does not grant
+    /// is not granted.
+    fn of(process: &Process, grantable: u64) -> Self {
+        let mut warnings = Vec::new();
+        let mut reduce = |name: &str, wanted: u64, possible: u64, why: &str| {
+            let lost = wanted & !possible;
+            if lost != 0 {
+                warnings.push(format!("process.capabilities.{name}: {} {why}", Names(lost)));
+            }
+            wanted & possible
+        };
+        let given = process.capabilities().as_ref();
+        let mask = |set: Option<&_>| capability::mask(set);
+        let here = "cannot be granted here";
+        let bounding = mask(given.and_then(|sets| sets.bounding().as_ref()));
+        let bounding = reduce("bounding", bounding, grantable, here);
+        let permitted = mask(given.and_then(|sets| sets.permitted().as_ref()));
+        let permitted = reduce("permitted", permitted, grantable, here);
+        let effective = mask(given.and_then(|sets| sets.effective().as_ref()));
+        let effective = reduce("effective", effective, permitted, "is not permitted");
+        let inheritable = mask(given.and_then(|sets| sets.inheritable().as_ref()));
+        let inheritable = reduce("inheritable", inheritable, grantable, here);
+        let ambient = mask(given.and_then(|sets| sets.ambient().as_ref()));
+        let possible = permitted & inheritable;
+        let ambient = reduce("ambient", ambient, possible, "is not permitted and inheritable");
+        Self { bounding, effective, permitted, inheritable, ambient, warnings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const HOST: Host = Host { grantable: capability::ALL, setgroups: true, keyring: None };
+
+    fn process(extra: serde_json::Value) -> Process {
+        let mut process = json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["x"] });
+        for (key, value) in extra.as_object().unwrap() {
+            process[key] = value.clone();
+        }
+        serde_json::from_value(process).unwrap()
+    }
+
+    fn planned(extra: serde_json::Value) -> Result<Plan, Error> {
+        plan(&process(extra), None, &HOST)
+    }
+
+    fn story(plan: &Plan) -> Vec<String> {
+        plan.ops.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_ordinary_user_keeps_what_the_last_steps_need() {
+        let plan = planned(json!({
+            "user": { "uid": 1000, "gid": 100, "additionalGids": [5, 6], "umask": 0o77 },
+            "noNewPrivileges": true,
+            "capabilities": { "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"] },
+        }))
+        .unwrap();
+        insta::assert_snapshot!(story(&plan).join("\n"), @r"
+        umask 0077
+        standard streams belong to uid 1000
+        no new privileges
+        bounding set KILL
+        keep capabilities over the change of user
+        supplementary groups [5, 6]
+        uid 1000, gid 100
+        make permitted capabilities effective
+        capabilities: effective none; permitted KILL; inheritable none; ambient none
+        ");
+        assert_eq!(plan.seccomp_before, plan.ops.len());
+    }
+
+    #[test]
+    fn without_no_new_privs_the_filter_comes_before_sys_admin_goes() {
+        let plan = planned(json!({})).unwrap();
+        assert!(matches!(plan.ops[plan.seccomp_before], Op::Capabilities { permitted: 0, .. }));
+    }
+
+    #[test]
+    fn without_capabilities_nothing_is_granted() {
+        let plan = planned(json!({})).unwrap();
+        assert!(plan.ops.contains(&Op::Bounding(0)));
+        assert_eq!(
+            plan.ops.last(),
+            Some(&Op::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_granted_is_a_warning() {
+        let host = Host { grantable: 1, ..HOST };
+        let wanted = json!({ "capabilities": {
+            "permitted": ["CAP_CHOWN", "CAP_BPF"], "effective": ["CAP_CHOWN"],
+            "ambient": ["CAP_CHOWN"],
+        } });
+        let plan = plan(&process(wanted), None, &host).unwrap();
+        assert_eq!(
+            plan.warnings,
+            [
+                "process.capabilities.permitted: BPF cannot be granted here",
+                "process.capabilities.ambient: CHOWN is not permitted and inheritable"
+            ]
+        );
+    }
+
+    #[test]
+    fn bad_fields_are_named() {
+        let limit = |soft: u64| json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": 2 });
+        for (extra, expected) in [
+            (json!({ "rlimits": [limit(1), limit(1)] }), "process.rlimits[1].type: RLIMIT_NOFILE"),
+            (json!({ "rlimits": [limit(3)] }), "process.rlimits[0]: RLIMIT_NOFILE: soft limit 3"),
+            (json!({ "user": { "uid": u32::MAX, "gid": 0 } }), "process.user.uid: 4294967295"),
+            (
+                json!({ "user": { "uid": 0, "gid": 0, "additionalGids": [1, u32::MAX] } }),
+                "process.user.additionalGids[1]: 4294967295",
+            ),
+            (json!({ "user": { "uid": 0, "gid": 0, "umask": 0o1000 } }), "process.user.umask"),
+        ] {
+            let error = planned(extra).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_set_are_refused_and_none_are_left_alone() {
+        let host = Host { setgroups: false, ..HOST };
+        assert!(plan(&process(json!({})), None, &host).is_ok());
+        let groups = json!({ "user": { "uid": 0, "gid": 0, "additionalGids": [5] } });
+        assert_eq!(plan(&process(groups), None, &host), Err(Error::GroupsDenied));
+    }
+}
