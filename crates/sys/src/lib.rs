@@ -11,4 +11,7 @@ mod error;
 pub mod pidfd;
 pub mod process;
 
+mod slots;
+
 pub use error::{During, Error, Failure, Words, words};
+pub use slots::Slots;
