@@ -1,0 +1,184 @@
+//! The part of bpf(2) that a cgroup's device filter needs.
+//!
+//! Each function is one command of the one system call. The kernel takes a `bpf_attr` of any
+//! length and reads what is left out as zero, so every command has a structure of its own here,
+//! no longer than what the oldest kernel that knows the command expects.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::Error;
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_DETACH: libc::c_int = 9;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_PROG_QUERY: libc::c_int = 16;
+
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
+const BPF_F_REPLACE: u32 = 1 << 2;
+
+/// One eBPF instruction, as the kernel lays out its `struct bpf_insn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    /// Operation and class, `BPF_JMP | BPF_JNE | BPF_K` for instance.
+    pub code: u8,
+    /// Destination register in the low four bits, source register in the high four.
+    pub registers: u8,
+    /// Jump or memory offset.
+    pub offset: i16,
+    /// Immediate value.
+    pub immediate: i32,
+}
+
+#[repr(C)]
+struct Load {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+}
+
+#[repr(C)]
+struct Attach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
+}
+
+#[repr(C)]
+struct Query {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+}
+
+#[repr(C)]
+struct ById {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// The system call. `attr` must be one of the structures above, whose layout is the kernel's.
+fn bpf<T>(command: libc::c_int, attr: &mut T, call: &'static str) -> Result<libc::c_long, Error> {
+    let size = size_of::<T>() as libc::c_uint;
+    // SAFETY: `attr` is a live, exclusively borrowed structure of `size` bytes; every address in
+    // it is that of memory which the caller of this function borrows for the length of the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut::<T>(attr), size) };
+    Errno::result(result).map_err(|errno| Error::new(call, errno))
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    // A borrowed descriptor is never negative.
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2).
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF` or `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` or
+/// `EACCES` where the verifier refuses the program.
+pub fn load_device_filter(program: &[Instruction]) -> Result<OwnedFd, Error> {
+    let call = "bpf(BPF_PROG_LOAD)";
+    let mut prog_name = [0; 16];
+    for (to, from) in prog_name.iter_mut().zip(b"davit_devices") {
+        *to = *from;
+    }
+    let license = c"Apache-2.0";
+    let mut attr = Load {
+        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(program.len()).map_err(|_| Error::new(call, Errno::E2BIG))?,
+        insns: program.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name,
+    };
+    let fd = bpf(BPF_PROG_LOAD, &mut attr, call)?;
+    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Attaches a device filter to a cgroup beside those it has, or in the place of `replace`
+/// (Linux 5.6), without a moment between the two. See bpf(2), `BPF_F_ALLOW_MULTI`, `BPF_F_REPLACE`.
+///
+/// # Errors
+/// `EINVAL` where the kernel cannot replace, `EPERM` where a program above forbids others.
+pub fn attach_device_filter(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    replace: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    let mut attr = Attach {
+        target_fd: raw(cgroup),
+        attach_bpf_fd: raw(program),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: BPF_F_ALLOW_MULTI | replace.map_or(0, |_| BPF_F_REPLACE),
+        replace_bpf_fd: replace.map_or(0, raw),
+    };
+    bpf(BPF_PROG_ATTACH, &mut attr, "bpf(BPF_PROG_ATTACH)").map(drop)
+}
+
+/// Takes a device filter off a cgroup. See bpf(2).
+///
+/// # Errors
+/// `ENOENT` where it is not attached.
+pub fn detach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Error> {
+    let mut attr = Attach {
+        target_fd: raw(cgroup),
+        attach_bpf_fd: raw(program),
+        attach_type: BPF_CGROUP_DEVICE,
+        attach_flags: 0,
+        replace_bpf_fd: 0,
+    };
+    bpf(BPF_PROG_DETACH, &mut attr, "bpf(BPF_PROG_DETACH)").map(drop)
+}
+
+/// The ids of the device filters attached to this very cgroup: how many, the first of them in
+/// `ids`. See bpf(2).
+///
+/// # Errors
+/// `ENOSPC` where `ids` is too short.
+pub fn query_device_filters(cgroup: BorrowedFd<'_>, ids: &mut [u32]) -> Result<usize, Error> {
+    let mut attr = Query {
+        target_fd: raw(cgroup),
+        attach_type: BPF_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+    };
+    bpf(BPF_PROG_QUERY, &mut attr, "bpf(BPF_PROG_QUERY)")?;
+    Ok(attr.prog_cnt as usize)
+}
+
+/// A descriptor of the loaded program with this id. See bpf(2).
+///
+/// # Errors
+/// `ENOENT` where it is gone, `EPERM` without `CAP_SYS_ADMIN`.
+pub fn program_by_id(id: u32) -> Result<OwnedFd, Error> {
+    let mut attr = ById { prog_id: id, next_id: 0, open_flags: 0 };
+    let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr, "bpf(BPF_PROG_GET_FD_BY_ID)")?;
+    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
