@@ -9,8 +9,11 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 mod error;
+pub mod mount;
+pub mod path;
 pub mod pidfd;
 pub mod process;
+pub mod pty;
 
 mod slots;
 

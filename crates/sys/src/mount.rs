@@ -1,0 +1,284 @@
+//! The mount API of descriptors: a file system or a mount is configured detached, then attached.
+//!
+//! Linux 5.2 (fsopen(2), fsmount(2), open_tree(2), move_mount(2), fspick(2)) and 5.12
+//! (mount_setattr(2)).
+
+use std::ffi::CStr;
+use std::ops::BitOr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+
+use crate::Error;
+
+/// Attributes of one mount (`MOUNT_ATTR_*`, mount_setattr(2)), as opposed to those of a superblock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attr(u64);
+
+impl Attr {
+    /// No attribute; with the access times of `relatime`, which is the kernel's default.
+    pub const NONE: Self = Self(0);
+    /// Nothing can be written through this mount.
+    pub const RDONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// Set-user-ID, set-group-ID and file capabilities have no effect.
+    pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// Device nodes cannot be opened.
+    pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// Nothing can be executed.
+    pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+    /// The bits that hold how access times are kept: to be cleared before one is set.
+    pub const ATIME: Self = Self(libc::MOUNT_ATTR__ATIME);
+    /// Access times are not kept.
+    pub const NOATIME: Self = Self(libc::MOUNT_ATTR_NOATIME);
+    /// Access times are written at every access.
+    pub const STRICTATIME: Self = Self(libc::MOUNT_ATTR_STRICTATIME);
+    /// Access times of directories are not kept.
+    pub const NODIRATIME: Self = Self(libc::MOUNT_ATTR_NODIRATIME);
+    /// Symbolic links are not followed (Linux 5.14).
+    pub const NOSYMFOLLOW: Self = Self(libc::MOUNT_ATTR_NOSYMFOLLOW);
+
+    /// The attributes whose bits are `bits`.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The kernel's bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl BitOr for Attr {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// How mounts below one mount are seen in its copies (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Propagation {
+    /// `MS_SHARED`: both ways.
+    Shared = libc::MS_SHARED,
+    /// `MS_SLAVE`: from the other mount to this one.
+    Slave = libc::MS_SLAVE,
+    /// `MS_PRIVATE`: not at all.
+    Private = libc::MS_PRIVATE,
+    /// `MS_UNBINDABLE`: not at all, and no copies.
+    Unbindable = libc::MS_UNBINDABLE,
+}
+
+/// What mount_setattr(2) shall change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Attributes to set.
+    pub set: Attr,
+    /// Attributes to clear, before.
+    pub clear: Attr,
+    /// The propagation to give.
+    pub propagation: Option<Propagation>,
+}
+
+fn done(call: &'static str, result: libc::c_long) -> Result<(), Error> {
+    Errno::result(result).map_err(|errno| Error::new(call, errno))?;
+    Ok(())
+}
+
+fn fd(call: &'static str, result: libc::c_long) -> Result<OwnedFd, Error> {
+    let raw = Errno::result(result).map_err(|errno| Error::new(call, errno))?;
+    let raw = RawFd::try_from(raw).map_err(|_| Error::new(call, Errno::EBADF))?;
+    // SAFETY: the call succeeded, so this is a new descriptor that no one else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// fsopen(2): a context in which a file system of type `fstype` is configured.
+///
+/// # Errors
+/// ENODEV (no such type), EPERM, ...
+pub fn fsopen(fstype: &CStr) -> Result<OwnedFd, Error> {
+    // SAFETY: a NUL-terminated string that lives through the call.
+    let result = unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), libc::FSOPEN_CLOEXEC) };
+    fd("fsopen", result)
+}
+
+/// fspick(2): a context in which the mounted file system under `mount` is configured anew.
+///
+/// # Errors
+/// EINVAL (`mount` is not the root of a mount), EPERM, ...
+pub fn fspick(mount: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    let flags = libc::FSPICK_CLOEXEC | libc::FSPICK_EMPTY_PATH;
+    // SAFETY: an open descriptor and an empty, NUL-terminated string.
+    let result = unsafe { libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags) };
+    fd("fspick", result)
+}
+
+fn fsconfig(
+    context: BorrowedFd<'_>,
+    command: libc::c_uint,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> Result<(), Error> {
+    let key = key.map_or(ptr::null(), CStr::as_ptr);
+    let value = value.map_or(ptr::null(), CStr::as_ptr);
+    // SAFETY: key and value are NULL or NUL-terminated strings that live through the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
+    done("fsconfig", result)
+}
+
+/// fsconfig(2): sets an option without a value, such as `ro`.
+///
+/// # Errors
+/// EINVAL (the file system knows no such option), ...
+pub fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<(), Error> {
+    fsconfig(context, libc::FSCONFIG_SET_FLAG, Some(key), None)
+}
+
+/// fsconfig(2): sets `key=value`. The kernel takes at most 255 bytes of value.
+///
+/// # Errors
+/// EINVAL (no such option, bad or too long a value), ...
+pub fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<(), Error> {
+    fsconfig(context, libc::FSCONFIG_SET_STRING, Some(key), Some(value))
+}
+
+/// fsconfig(2): makes the superblock that was configured.
+///
+/// # Errors
+/// Whatever mounting such a file system may fail with.
+pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<(), Error> {
+    fsconfig(context, libc::FSCONFIG_CMD_CREATE, None, None)
+}
+
+/// fsconfig(2): applies the configuration to the superblock that [`fspick`] chose.
+///
+/// # Errors
+/// Whatever remounting the file system may fail with.
+pub fn fsconfig_reconfigure(context: BorrowedFd<'_>) -> Result<(), Error> {
+    fsconfig(context, libc::FSCONFIG_CMD_RECONFIGURE, None, None)
+}
+
+/// fsmount(2): a detached mount of the superblock that `context` made. Usable as a directory.
+///
+/// # Errors
+/// EPERM (a mount that would reveal what is masked, in a user namespace), ...
+pub fn fsmount(context: BorrowedFd<'_>, attributes: Attr) -> Result<OwnedFd, Error> {
+    // SAFETY: an open descriptor and two integers. Attributes of a mount fit in 32 bits here.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            libc::FSMOUNT_CLOEXEC,
+            attributes.0 as libc::c_uint,
+        )
+    };
+    fd("fsmount", result)
+}
+
+/// open_tree(2) with `OPEN_TREE_CLONE`: a detached copy of the mount at `path`, seen from `dir`,
+/// with the mounts below it where `recursive`. An empty path means `dir` itself.
+///
+/// The mount must belong to the caller's own mount namespace.
+///
+/// # Errors
+/// ENOENT and others of path lookup, EINVAL (not in this namespace, unbindable, or a copy without
+/// its locked mounts), EPERM, ...
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
+    let recursive = if recursive { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | libc::AT_EMPTY_PATH as libc::c_uint
+        | recursive;
+    // SAFETY: an open descriptor (or AT_FDCWD) and a NUL-terminated string.
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) };
+    fd("open_tree", result)
+}
+
+/// move_mount(2): attaches the mount `mount` onto the file or directory `target`, from descriptor
+/// to descriptor.
+///
+/// # Errors
+/// EINVAL (a directory onto a file or the reverse, a target outside this namespace), EPERM, ...
+pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Error> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: open descriptors and empty, NUL-terminated strings.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
+    done("move_mount", result)
+}
+
+/// mount_setattr(2) on `path`, seen from `dir`; an empty path means `dir` itself.
+///
+/// # Errors
+/// EPERM (an attribute that a less privileged mount namespace may not change), EINVAL (not a
+/// mount, or not of this namespace), ...
+pub fn mount_setattr(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    recursive: bool,
+    change: &Change,
+) -> Result<(), Error> {
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let attr = libc::mount_attr {
+        attr_set: change.set.0,
+        attr_clr: change.clear.0,
+        propagation: change.propagation.map_or(0, |propagation| propagation as u64),
+        userns_fd: 0,
+    };
+    // SAFETY: an open descriptor (or AT_FDCWD), a NUL-terminated string, and a struct whose size
+    // is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    done("mount_setattr", result)
+}
+
+/// mount_setattr(2) on the mount at the caller's own `/`.
+///
+/// # Errors
+/// See [`mount_setattr`].
+pub fn change_root(recursive: bool, change: &Change) -> Result<(), Error> {
+    mount_setattr(AT_FDCWD, c"/", recursive, change)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn errors_carry_the_name_of_the_call() {
+        let file = File::open("/").unwrap();
+        let call = |result: Result<(), Error>| result.unwrap_err().call;
+        let fd = file.as_fd();
+        assert_eq!(call(fsopen(c"no-such-file-system").map(drop)), "fsopen");
+        assert_eq!(call(fsconfig_flag(fd, c"ro")), "fsconfig");
+        assert_eq!(call(fsmount(fd, Attr::NONE).map(drop)), "fsmount");
+        assert_eq!(call(clone_tree(fd, c"no/such/path", false).map(drop)), "open_tree");
+        assert_eq!(call(mount_setattr(fd, c"no/such", true, &Change::default())), "mount_setattr");
+    }
+}
