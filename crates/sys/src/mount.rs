@@ -279,6 +279,7 @@ mod tests {
         assert_eq!(call(fsconfig_flag(fd, c"ro")), "fsconfig");
         assert_eq!(call(fsmount(fd, Attr::NONE).map(drop)), "fsmount");
         assert_eq!(call(clone_tree(fd, c"no/such/path", false).map(drop)), "open_tree");
-        assert_eq!(call(mount_setattr(fd, c"no/such", true, &Change::default())), "mount_setattr");
+        let change = Change { set: Attr::RDONLY, ..Change::default() };
+        assert_eq!(call(mount_setattr(fd, c"no/such", true, &change)), "mount_setattr");
     }
 }
