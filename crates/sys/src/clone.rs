@@ -183,6 +183,37 @@ unsafe fn raw_clone3(
     }
 }
 
+/// On which side of a [`fork`] the caller finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// In the process that called; this is the child's pid.
+    Parent(Pid),
+    /// In the new process.
+    Child,
+}
+
+/// fork(2) with clone3(2)'s namespace flags: the child goes on where the caller is.
+///
+/// With [`SIBLING`] the caller's parent becomes the child's, and waits for it.
+///
+/// # Errors
+/// The errno of clone3(2).
+pub fn fork(flags: u64) -> Result<Side, Error> {
+    // SAFETY: clone_args is plain integers; all zeroes is its documented default.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags & !SHARE_MEMORY_UNTIL_EXEC;
+    args.exit_signal = if flags & SIBLING == 0 { libc::SIGCHLD as u64 } else { 0 };
+    // SAFETY: without CLONE_VM and without a stack this is fork(2): the child has a copy of all
+    // memory, and the process has one thread, so no lock is held by anyone else.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match ret {
+        -1 => Err(Error::last("clone3")),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(Pid::from_raw(pid as i32))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};

@@ -13,6 +13,7 @@ pub mod mount;
 pub mod path;
 pub mod pidfd;
 pub mod process;
+pub mod procfs;
 pub mod pty;
 
 mod slots;

@@ -276,3 +276,13 @@ pub fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> R
     let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     check("ioctl TIOCSWINSZ", ret.into()).map(drop)
 }
+
+/// setdomainname(2): the NIS domain name of the uts namespace.
+///
+/// # Errors
+/// EPERM, EINVAL for one of more than 64 bytes.
+pub fn set_domain_name(name: &CStr) -> Result<(), Error> {
+    // SAFETY: pointer and length are of one terminated string.
+    let ret = unsafe { libc::setdomainname(name.as_ptr(), name.to_bytes().len()) };
+    check("setdomainname", ret.into()).map(drop)
+}

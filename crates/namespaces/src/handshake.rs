@@ -1,0 +1,245 @@
+//! The whole conversation between the runtime and the process it makes.
+//!
+//! Over one `SOCK_SEQPACKET` socketpair, so that a packet is a message and an end is an end:
+//!
+//! | who sends | message | when | who waits |
+//! |---|---|---|---|
+//! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
+//! | joining process | [`Message::Forked`] | it has made the second process and exits | nobody |
+//! | init | [`Message::Console`] + descriptor | the container's pty is made | nobody |
+//! | init | [`Message::Built`] | mounts are made, hooks of the runtime are due | init, for `Go` |
+//! | init | [`Message::Ready`] | the container is created | init, for `Go` |
+//! | anyone inside | [`Message::Failed`] | something failed; the sender exits | nobody |
+//! | runtime | [`Message::Go`] | what was waited for is done | nobody |
+//!
+//! An end of the conversation where a message is due means that the other side is dead; init
+//! then exits, so that nothing outlives a runtime that was killed. The same messages go over the
+//! start socket of a created container: `start` sends `Go`; the answer is the end (the program
+//! was executed) or `Failed`.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType,
+    recvmsg, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+use sys::{During, Error};
+
+/// The largest message: a failure with the end of a hook's output.
+const MAX: usize = 2048;
+
+/// The longest detail of a failure that crosses.
+pub const MAX_DETAIL: usize = 1024;
+
+/// One step of the conversation; see the table of this module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// "Write the id maps of my user namespace."
+    IdMapsWanted,
+    /// "My child goes on; this is its pid in your pid namespace."
+    Forked(i32),
+    /// "This is the master of the container's terminal."
+    Console,
+    /// "Run the hooks that come before the root changes."
+    Built,
+    /// "The container is created."
+    Ready,
+    /// "Go on."
+    Go,
+    /// "This failed."
+    Failed(Report),
+}
+
+/// Where the inside failed: the runtime holds the same plan and knows what stands there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Index of the section of the plan.
+    pub section: u32,
+    /// Index of the operation in the section.
+    pub op: u32,
+    /// The errno.
+    pub errno: i32,
+    /// The system call.
+    pub call: String,
+    /// What a hook printed; at most [`MAX_DETAIL`] bytes.
+    pub detail: String,
+}
+
+/// Why a message did not come.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// The other side is gone.
+    #[error("the other side ended")]
+    Ended,
+    /// The deadline passed.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// A packet that is no message.
+    #[error("not a message")]
+    Garbage,
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] Error),
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends, close-on-exec.
+    ///
+    /// # Errors
+    /// EMFILE and the like.
+    pub fn pair() -> Result<(Self, Self), Error> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .during("socketpair")?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// The end behind a descriptor of a seqpacket socket.
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// EPIPE where the other side is gone.
+    pub fn send(&self, message: &Message) -> Result<(), Error> {
+        self.send_with(message, None)
+    }
+
+    /// Sends one message and a descriptor with it.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn send_with(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        let mut buffer = [0u8; MAX];
+        let bytes = postcard::to_slice(message, &mut buffer)
+            .map_err(|_| Error::new("sendmsg", Errno::EMSGSIZE))?;
+        let fds = fd.map(|fd| [fd.as_raw_fd()]);
+        let rights: Vec<_> = fds.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
+        let data = [IoSlice::new(bytes)];
+        sendmsg::<()>(self.0.as_raw_fd(), &data, &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
+            .during("sendmsg")
+    }
+
+    /// Receives one message, and the descriptor that came with it.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; `deadline` of `None` waits for as long as the other side lives.
+    pub fn receive(
+        &self,
+        deadline: Option<Duration>,
+    ) -> Result<(Message, Option<OwnedFd>), ReceiveError> {
+        if let Some(deadline) = deadline {
+            self.wait(deadline)?;
+        }
+        let mut buffer = [0u8; MAX];
+        let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let (length, fd) = loop {
+            let mut data = [IoSliceMut::new(&mut buffer)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut data, Some(&mut control), flags) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Err(ReceiveError::Ended),
+                Err(errno) => return Err(Error::new("recvmsg", errno).into()),
+                Ok(received) => break (received.bytes, first_fd(&received)?),
+            }
+        };
+        if length == 0 {
+            return Err(ReceiveError::Ended);
+        }
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let message = postcard::from_bytes(bytes).map_err(|_| ReceiveError::Garbage)?;
+        Ok((message, fd))
+    }
+
+    /// Waits for `Go`.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; any other message is garbage here.
+    pub fn await_go(&self) -> Result<(), ReceiveError> {
+        match self.receive(None)? {
+            (Message::Go, _) => Ok(()),
+            _ => Err(ReceiveError::Garbage),
+        }
+    }
+
+    fn wait(&self, deadline: Duration) -> Result<(), ReceiveError> {
+        let end = Instant::now() + deadline;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return Err(ReceiveError::Deadline(deadline)),
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new("poll", errno).into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn first_fd(received: &RecvMsg<'_, '_, ()>) -> Result<Option<OwnedFd>, Error> {
+    for control in received.cmsgs().during("recvmsg")? {
+        if let ControlMessageOwned::ScmRights(fds) = control
+            && let Some(fd) = fds.first()
+        {
+            return sys::process::take_inherited(*fd).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_cross_whole_and_with_their_descriptor() {
+        let (one, other) = Channel::pair().unwrap();
+        let failed = Message::Failed(Report {
+            section: 3,
+            op: 6,
+            errno: 13,
+            call: "open_tree".to_owned(),
+            detail: "x".repeat(MAX_DETAIL),
+        });
+        one.send(&failed).unwrap();
+        one.send_with(&Message::Console, Some(one.as_fd())).unwrap();
+        assert_eq!(other.receive(None).unwrap().0, failed);
+        let (message, fd) = other.receive(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(message, Message::Console);
+        assert!(fd.is_some());
+    }
+
+    #[test]
+    fn the_end_a_deadline_and_garbage_are_told_apart() {
+        let (one, other) = Channel::pair().unwrap();
+        let deadline = Duration::from_millis(1);
+        assert_eq!(other.receive(Some(deadline)).unwrap_err(), ReceiveError::Deadline(deadline));
+        nix::unistd::write(&one, b"\xff\xff").unwrap();
+        assert_eq!(other.receive(None).unwrap_err(), ReceiveError::Garbage);
+        one.send(&Message::Ready).unwrap();
+        assert_eq!(other.await_go(), Err(ReceiveError::Garbage));
+        drop(one);
+        assert_eq!(other.await_go(), Err(ReceiveError::Ended));
+        assert_eq!(other.send(&Message::Go).unwrap_err().errno, Errno::EPIPE);
+    }
+}
