@@ -1,0 +1,106 @@
+//! What is wrong with a profile.
+
+use oci_spec::runtime::LinuxSeccompAction;
+
+/// A fault of `linux.seccomp`, named by its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// davit has no table of system calls for this machine.
+    #[error("linux.seccomp: no table of system calls for this machine's architecture")]
+    NoTable,
+    /// An errno beside an action that returns none.
+    #[error("{field}: {action} returns no errno")]
+    ErrnoUnused {
+        /// Path of the errno.
+        field: String,
+        /// The action beside it.
+        action: LinuxSeccompAction,
+    },
+    /// An errno that does not fit.
+    #[error("{field}: {value} is greater than {max}")]
+    ErrnoTooBig {
+        /// Path of the errno.
+        field: String,
+        /// What it is.
+        value: u32,
+        /// What fits.
+        max: u32,
+    },
+    /// An entry without names.
+    #[error("linux.seccomp.syscalls[{entry}].names: empty, at least one name is needed")]
+    NoNames {
+        /// Index of the entry.
+        entry: usize,
+    },
+    /// A name without letters.
+    #[error("linux.seccomp.syscalls[{entry}].names[{name}]: empty")]
+    EmptyName {
+        /// Index of the entry.
+        entry: usize,
+        /// Index of the name.
+        name: usize,
+    },
+    /// An argument that system calls do not have.
+    #[error(
+        "linux.seccomp.syscalls[{entry}].args[{arg}].index: {index} is greater than 5, the last argument"
+    )]
+    ArgumentIndex {
+        /// Index of the entry.
+        entry: usize,
+        /// Index of the condition.
+        arg: usize,
+        /// The argument it tests.
+        index: usize,
+    },
+    /// Two conditional entries contradict each other.
+    #[error(
+        "linux.seccomp.syscalls[{entry}].action: contradicts syscalls[{earlier}], which has another action for \
+         \"{name}\" with the same args"
+    )]
+    Contradiction {
+        /// The later entry.
+        entry: usize,
+        /// The earlier entry.
+        earlier: usize,
+        /// The call.
+        name: String,
+    },
+    /// NOTIFY without anyone to notify.
+    #[error("{field}: SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath")]
+    NotifyWithoutListener {
+        /// Path of the action.
+        field: String,
+    },
+    /// NOTIFY where it would hang the container.
+    #[error(
+        "{field}: SCMP_ACT_NOTIFY is not possible here: the runtime itself would wait for the answer"
+    )]
+    NotifyRefused {
+        /// Path of the action.
+        field: String,
+    },
+    /// A listener is not supported yet.
+    #[error("linux.seccomp.listenerPath: not supported yet")]
+    Listener,
+    /// Metadata for no one.
+    #[error("linux.seccomp.listenerMetadata: must not be set without listenerPath")]
+    MetadataWithoutListener,
+    /// A flag that needs NOTIFY.
+    #[error(
+        "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs an action SCMP_ACT_NOTIFY"
+    )]
+    WaitWithoutNotify,
+    /// More than the kernel takes.
+    #[error(
+        "linux.seccomp: compiles to {instructions} instructions for {architectures} architectures, and the \
+         kernel takes at most {max}: use fewer args"
+    )]
+    TooLong {
+        /// Length of the program.
+        instructions: usize,
+        /// Architectures in it.
+        architectures: usize,
+        /// The kernel's limit.
+        max: usize,
+    },
+}

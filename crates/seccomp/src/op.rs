@@ -1,0 +1,168 @@
+//! The operation, how it reads and crosses to init, and the second door.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use oci_spec::runtime::Arch as OciArch;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sys::Failure;
+use sys::seccomp::{self, Instruction};
+
+use crate::Arch;
+
+/// A step of seccomp.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// Put a filter before every system call.
+    Install {
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+        /// The filter.
+        program: Program,
+        /// What the plan can tell of it; does not cross to init.
+        #[serde(skip)]
+        story: Story,
+    },
+}
+
+/// A classic BPF program; serialised as the kernel's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program(pub Vec<Instruction>);
+
+/// What a filter was made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Story {
+    /// What the filter returns where nothing else is said.
+    pub default: u32,
+    /// Different names of system calls in the profile that some architecture knows.
+    pub syscalls: usize,
+    /// Architectures of the filter, the host's own first.
+    pub architectures: Vec<Arch>,
+    /// Architectures of the profile that this machine cannot run.
+    pub skipped_architectures: Vec<OciArch>,
+    /// Names in the profile that no architecture knows, and that were skipped.
+    pub unknown_syscalls: Vec<String>,
+}
+
+/// Installs the filters. The caller has `no_new_privs` or CAP_SYS_ADMIN.
+///
+/// Returns the listener of a filter that notifies; there is none yet.
+///
+/// # Errors
+/// The failed operation.
+pub fn apply(ops: &[Op]) -> Result<Option<OwnedFd>, Failure> {
+    let mut listener = None;
+    for (index, Op::Install { flags, program, .. }) in ops.iter().enumerate() {
+        let installed = seccomp::set_mode_filter(*flags, &program.0)
+            .map_err(|error| Failure::new(index, error))?;
+        listener = installed.or(listener);
+    }
+    Ok(listener)
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Install { flags, program, story } = self;
+        write!(f, "seccomp filter: {} instructions, default ", program.0.len())?;
+        fmt_action(f, story.default)?;
+        write!(f, ", {} syscalls, architectures", story.syscalls)?;
+        fmt_list(f, story.architectures.iter().map(|arch| arch.name()))?;
+        fmt_flags(f, *flags)?;
+        if !story.skipped_architectures.is_empty() {
+            f.write_str(", skipped architectures")?;
+            fmt_list(f, &story.skipped_architectures)?;
+        }
+        if !story.unknown_syscalls.is_empty() {
+            f.write_str(", skipped unknown syscalls")?;
+            fmt_list(f, &story.unknown_syscalls)?;
+        }
+        Ok(())
+    }
+}
+
+/// ` a,b,c`
+fn fmt_list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    items: impl IntoIterator<Item = T>,
+) -> fmt::Result {
+    for (index, item) in items.into_iter().enumerate() {
+        write!(f, "{}{item}", if index == 0 { " " } else { "," })?;
+    }
+    Ok(())
+}
+
+fn fmt_flags(f: &mut fmt::Formatter<'_>, flags: u32) -> fmt::Result {
+    let names = [
+        (seccomp::TSYNC, "tsync"),
+        (seccomp::LOG, "log"),
+        (seccomp::SPEC_ALLOW, "spec_allow"),
+        (seccomp::NEW_LISTENER, "new_listener"),
+        (seccomp::WAIT_KILLABLE_RECV, "wait_killable_recv"),
+    ];
+    let set = names.into_iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| name);
+    f.write_str(if flags == 0 { ", no flags" } else { ", flags" })?;
+    fmt_list(f, set)
+}
+
+fn fmt_action(f: &mut fmt::Formatter<'_>, action: u32) -> fmt::Result {
+    let data = action & libc::SECCOMP_RET_DATA;
+    f.write_str(match action & libc::SECCOMP_RET_ACTION_FULL {
+        libc::SECCOMP_RET_ERRNO => {
+            let errno = Errno::from_raw(i32::try_from(data).unwrap_or(0));
+            return match errno {
+                Errno::UnknownErrno => write!(f, "errno {data}"),
+                _ => write!(f, "errno {data} ({errno:?})"),
+            };
+        }
+        libc::SECCOMP_RET_TRACE => return write!(f, "trace {data}"),
+        libc::SECCOMP_RET_ALLOW => "allow",
+        libc::SECCOMP_RET_LOG => "log",
+        libc::SECCOMP_RET_TRAP => "trap",
+        libc::SECCOMP_RET_KILL_PROCESS => "kill process",
+        libc::SECCOMP_RET_USER_NOTIF => "notify",
+        _ => "kill thread",
+    })
+}
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(8 * self.0.len());
+        for instruction in &self.0 {
+            let [code_0, code_1] = instruction.code.to_ne_bytes();
+            bytes.extend_from_slice(&[code_0, code_1, instruction.jt, instruction.jf]);
+            bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+        }
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Program {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Program;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a BPF program of 8 bytes per instruction")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Program, E> {
+        let instruction = |chunk: &[u8]| match *chunk {
+            [code_0, code_1, jt, jf, k_0, k_1, k_2, k_3] => Ok(Instruction {
+                code: u16::from_ne_bytes([code_0, code_1]),
+                jt,
+                jf,
+                k: u32::from_ne_bytes([k_0, k_1, k_2, k_3]),
+            }),
+            _ => Err(E::invalid_length(bytes.len(), &self)),
+        };
+        bytes.chunks(8).map(instruction).collect::<Result<_, E>>().map(Program)
+    }
+}

@@ -1,0 +1,346 @@
+//! The profile, checked: entries as rules with numbers in place of words.
+
+use std::cmp::Reverse;
+
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
+
+use crate::Error;
+
+/// seccomp(2): the kernel cuts greater errnos down to this, MAX_ERRNO of linux/err.h.
+const MAX_ERRNO: u32 = 4095;
+/// The low half of a return value is free for its data (linux/seccomp.h, `SECCOMP_RET_DATA`).
+const MAX_DATA: u32 = 0xffff;
+/// What ERRNO and TRACE carry when the profile does not say, as in runc.
+const DEFAULT_DATA: u32 = libc::EPERM as u32;
+
+/// A checked profile.
+#[derive(Debug)]
+pub(crate) struct Profile<'a> {
+    /// What the filter returns where no rule matches.
+    pub(crate) default: u32,
+    /// Whether the default refuses calls, so that calls newer than the profile get ENOSYS.
+    pub(crate) refuses: bool,
+    /// All rules, in the order of the file.
+    pub(crate) rules: Vec<Rule>,
+    /// Which names have which rules.
+    pub(crate) entries: Vec<Entry<'a>>,
+}
+
+/// An element of `syscalls`: its rules are `rules[first..last]`, none when its action is the default.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) names: &'a [String],
+    pub(crate) first: usize,
+    pub(crate) last: usize,
+}
+
+/// An action, and the conditions that must all hold for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// What the filter returns.
+    pub(crate) action: u32,
+    /// Sorted by argument, one for each at most.
+    pub(crate) conditions: Vec<Condition>,
+    /// The element of `syscalls` it came from.
+    pub(crate) entry: usize,
+    /// Whether it is for `socketcall` or `ipc` in place of the call that was named.
+    pub(crate) multiplexed: bool,
+}
+
+/// A comparison of one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub(crate) index: u8,
+    pub(crate) test: Test,
+    /// Whether the test must fail: NE, LT and LE are EQ, GE and GT that fail.
+    pub(crate) negated: bool,
+    /// Bits of the argument that are compared.
+    pub(crate) mask: u64,
+    pub(crate) value: u64,
+}
+
+/// The comparisons that BPF has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    Equal,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Rule {
+    fn new(action: u32, conditions: Vec<Condition>, entry: usize) -> Self {
+        Self { action, conditions, entry, multiplexed: false }
+    }
+
+    /// The order in which libseccomp 2.4 and later tries conditional rules of one call: those that start at
+    /// a later argument first, then equalities before upper bounds before lower bounds, then the narrower
+    /// bound (or the greater value) first, then the one that compares more bits; a rule before those that
+    /// are its beginning. Only equal rules are equal in this order.
+    pub(crate) fn precedence(&self) -> impl Ord + use<> {
+        let key = |condition: &Condition| {
+            let (class, value) = match (condition.test, condition.negated) {
+                (Test::Equal, _) => (0, !condition.value),
+                (_, true) => (1, condition.value),
+                (_, false) => (2, !condition.value),
+            };
+            let strict = condition.test == Test::Greater;
+            let kind = (strict, condition.negated);
+            (Reverse(condition.index), class, value, Reverse(condition.mask), kind)
+        };
+        // A longer rule is greater than its beginning; Reverse of absence puts it first.
+        let mut keys: Vec<_> = self.conditions.iter().map(|c| (false, Some(key(c)))).collect();
+        keys.push((true, None));
+        keys
+    }
+}
+
+impl Condition {
+    fn new(arg: &LinuxSeccompArg) -> Option<Self> {
+        let (test, negated) = match arg.op() {
+            LinuxSeccompOperator::ScmpCmpEq | LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                (Test::Equal, false)
+            }
+            LinuxSeccompOperator::ScmpCmpNe => (Test::Equal, true),
+            LinuxSeccompOperator::ScmpCmpGt => (Test::Greater, false),
+            LinuxSeccompOperator::ScmpCmpLe => (Test::Greater, true),
+            LinuxSeccompOperator::ScmpCmpGe => (Test::GreaterOrEqual, false),
+            LinuxSeccompOperator::ScmpCmpLt => (Test::GreaterOrEqual, true),
+        };
+        let (mask, value) = match arg.op() {
+            // As libseccomp: bits of the value outside the mask can never be seen and are dropped.
+            LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                (arg.value(), arg.value_two().unwrap_or(0) & arg.value())
+            }
+            _ => (u64::MAX, arg.value()),
+        };
+        let index = u8::try_from(arg.index()).ok().filter(|&index| index <= 5)?;
+        Some(Self { index, test, negated, mask, value })
+    }
+}
+
+impl<'a> Profile<'a> {
+    /// Checks `profile`.
+    pub(crate) fn new(profile: &'a LinuxSeccomp) -> Result<Self, Error> {
+        let syscalls = profile.syscalls().as_deref().unwrap_or_default();
+        check_notify(profile, syscalls)?;
+        let default = returned(profile.default_action(), profile.default_errno_ret(), || {
+            "linux.seccomp.defaultErrnoRet".to_owned()
+        })?;
+        let mut rules = Vec::with_capacity(syscalls.len());
+        let mut entries = Vec::with_capacity(syscalls.len());
+        for (index, syscall) in syscalls.iter().enumerate() {
+            let first = rules.len();
+            let action = check_entry(index, syscall)?;
+            let conditions = conditions(index, syscall)?;
+            if action != default {
+                add_rules(&mut rules, index, action, conditions);
+            }
+            entries.push(Entry { names: syscall.names(), first, last: rules.len() });
+        }
+        let refuses = !matches!(
+            profile.default_action(),
+            LinuxSeccompAction::ScmpActAllow
+                | LinuxSeccompAction::ScmpActLog
+                | LinuxSeccompAction::ScmpActTrace
+        );
+        Ok(Self { default, refuses, rules, entries })
+    }
+}
+
+/// Two conditions on one argument make a rule of each condition, as runc has always done.
+fn add_rules(rules: &mut Vec<Rule>, entry: usize, action: u32, mut conditions: Vec<Condition>) {
+    conditions.sort_by_key(|condition| condition.index);
+    let twice = conditions.windows(2).any(|pair| match pair {
+        [a, b] => a.index == b.index,
+        _ => false,
+    });
+    if twice {
+        rules.extend(conditions.into_iter().map(|c| Rule::new(action, vec![c], entry)));
+    } else {
+        rules.push(Rule::new(action, conditions, entry));
+    }
+}
+
+fn check_entry(entry: usize, syscall: &LinuxSyscall) -> Result<u32, Error> {
+    if syscall.names().is_empty() {
+        return Err(Error::NoNames { entry });
+    }
+    if let Some(name) = syscall.names().iter().position(String::is_empty) {
+        return Err(Error::EmptyName { entry, name });
+    }
+    returned(syscall.action(), syscall.errno_ret(), || {
+        format!("linux.seccomp.syscalls[{entry}].errnoRet")
+    })
+}
+
+fn conditions(entry: usize, syscall: &LinuxSyscall) -> Result<Vec<Condition>, Error> {
+    let args = syscall.args().as_deref().unwrap_or_default();
+    let condition = |(arg, condition): (usize, &LinuxSeccompArg)| {
+        let refused = || Error::ArgumentIndex { entry, arg, index: condition.index() };
+        Condition::new(condition).ok_or_else(refused)
+    };
+    args.iter().enumerate().map(condition).collect()
+}
+
+/// What the filter returns for `action`; `errno` comes from `field`.
+fn returned(
+    action: LinuxSeccompAction,
+    errno: Option<u32>,
+    field: impl FnOnce() -> String,
+) -> Result<u32, Error> {
+    let (code, max) = match action {
+        LinuxSeccompAction::ScmpActErrno => (libc::SECCOMP_RET_ERRNO, MAX_ERRNO),
+        LinuxSeccompAction::ScmpActTrace => (libc::SECCOMP_RET_TRACE, MAX_DATA),
+        _ if errno.is_some() => return Err(Error::ErrnoUnused { field: field(), action }),
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
+            return Ok(libc::SECCOMP_RET_KILL_THREAD);
+        }
+        LinuxSeccompAction::ScmpActKillProcess => return Ok(libc::SECCOMP_RET_KILL_PROCESS),
+        LinuxSeccompAction::ScmpActTrap => return Ok(libc::SECCOMP_RET_TRAP),
+        LinuxSeccompAction::ScmpActLog => return Ok(libc::SECCOMP_RET_LOG),
+        LinuxSeccompAction::ScmpActAllow => return Ok(libc::SECCOMP_RET_ALLOW),
+        LinuxSeccompAction::ScmpActNotify => return Ok(libc::SECCOMP_RET_USER_NOTIF),
+    };
+    match errno.unwrap_or(DEFAULT_DATA) {
+        value if value > max => Err(Error::ErrnoTooBig { field: field(), value, max }),
+        value => Ok(code | value),
+    }
+}
+
+/// NOTIFY is refused where the peers refuse it, and everywhere while there is no listener.
+fn check_notify(profile: &LinuxSeccomp, syscalls: &[LinuxSyscall]) -> Result<(), Error> {
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    if profile.default_action() == notify {
+        return Err(Error::NotifyRefused { field: "linux.seccomp.defaultAction".to_owned() });
+    }
+    for (entry, syscall) in syscalls.iter().enumerate().filter(|(_, s)| s.action() == notify) {
+        let field = format!("linux.seccomp.syscalls[{entry}].action");
+        if profile.listener_path().is_none() {
+            return Err(Error::NotifyWithoutListener { field });
+        }
+        // The runtime hands the listener over with write(2), which would wait for the listener.
+        if syscall.names().iter().any(|name| name == "write") {
+            return Err(Error::NotifyRefused { field });
+        }
+    }
+    match (profile.listener_path(), profile.listener_metadata()) {
+        (Some(_), _) => Err(Error::Listener),
+        (None, Some(_)) => Err(Error::MetadataWithoutListener),
+        (None, None) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(json: &str) -> String {
+        let profile: LinuxSeccomp = serde_json::from_str(json).unwrap();
+        Profile::new(&profile).map(|_| ()).unwrap_err().to_string()
+    }
+
+    fn entry_error(entry: &str) -> String {
+        error(&format!(
+            r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+                {{"names":["read"],"action":"SCMP_ACT_ALLOW"}},{entry}]}}"#
+        ))
+    }
+
+    #[test]
+    fn bad_input_is_refused_by_its_field() {
+        let cases = [
+            (
+                r#"{"names":[],"action":"SCMP_ACT_ALLOW"}"#,
+                "names: empty, at least one name is needed",
+            ),
+            (r#"{"names":["a",""],"action":"SCMP_ACT_ALLOW"}"#, "names[1]: empty"),
+            (
+                r#"{"names":["a"],"action":"SCMP_ACT_KILL","errnoRet":1}"#,
+                "errnoRet: SCMP_ACT_KILL returns no errno",
+            ),
+            (
+                r#"{"names":["a"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#,
+                "errnoRet: 4096 is greater than 4095",
+            ),
+            (
+                r#"{"names":["a"],"action":"SCMP_ACT_TRACE","errnoRet":65536}"#,
+                "errnoRet: 65536 is greater than 65535",
+            ),
+            (
+                r#"{"names":["a"],"action":"SCMP_ACT_ALLOW",
+                    "args":[{"index":0,"value":0,"op":"SCMP_CMP_EQ"},{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}"#,
+                "args[1].index: 6 is greater than 5, the last argument",
+            ),
+            (
+                r#"{"names":["a"],"action":"SCMP_ACT_NOTIFY"}"#,
+                "action: SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath",
+            ),
+        ];
+        for (entry, message) in cases {
+            assert_eq!(entry_error(entry), format!("linux.seccomp.syscalls[1].{message}"));
+        }
+    }
+
+    #[test]
+    fn the_default_and_the_listener_are_checked_too() {
+        let cases = [
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
+                "linux.seccomp.defaultErrnoRet: SCMP_ACT_ALLOW returns no errno",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000}"#,
+                "linux.seccomp.defaultErrnoRet: 5000 is greater than 4095",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/s"}"#,
+                "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not possible here: the runtime itself would \
+                 wait for the answer",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s",
+                    "syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}"#,
+                "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY is not possible here: the runtime itself \
+                 would wait for the answer",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s"}"#,
+                "linux.seccomp.listenerPath: not supported yet",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"m"}"#,
+                "linux.seccomp.listenerMetadata: must not be set without listenerPath",
+            ),
+        ];
+        for (json, message) in cases {
+            assert_eq!(error(json), message);
+        }
+    }
+
+    #[test]
+    fn one_argument_tested_twice_makes_two_rules() {
+        let profile: LinuxSeccomp = serde_json::from_str(
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW","args":[
+                {"index":1,"value":1,"op":"SCMP_CMP_EQ"},{"index":0,"value":2,"op":"SCMP_CMP_EQ"},
+                {"index":1,"value":3,"op":"SCMP_CMP_EQ"}]}]}"#,
+        )
+        .unwrap();
+        let profile = Profile::new(&profile).unwrap();
+        assert_eq!(profile.rules.len(), 3);
+        assert!(profile.rules.iter().all(|rule| rule.conditions.len() == 1));
+    }
+
+    #[test]
+    fn an_entry_with_the_default_action_has_no_rules() {
+        let profile: LinuxSeccomp = serde_json::from_str(
+            r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+                {"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}"#,
+        )
+        .unwrap();
+        let profile = Profile::new(&profile).unwrap();
+        assert!(profile.rules.is_empty());
+        assert_eq!(profile.entries.len(), 1);
+    }
+}

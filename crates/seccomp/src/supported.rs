@@ -1,0 +1,46 @@
+//! What davit knows of `linux.seccomp`, for `features`: names as in config.json.
+
+use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+
+use crate::Arch;
+
+/// Actions. NOTIFY is known to the compiler, but refused while there is no listener.
+pub const ACTIONS: [LinuxSeccompAction; 8] = [
+    LinuxSeccompAction::ScmpActKill,
+    LinuxSeccompAction::ScmpActKillThread,
+    LinuxSeccompAction::ScmpActKillProcess,
+    LinuxSeccompAction::ScmpActTrap,
+    LinuxSeccompAction::ScmpActErrno,
+    LinuxSeccompAction::ScmpActTrace,
+    LinuxSeccompAction::ScmpActLog,
+    LinuxSeccompAction::ScmpActAllow,
+];
+
+/// Operators of argument conditions.
+pub const OPERATORS: [LinuxSeccompOperator; 7] = [
+    LinuxSeccompOperator::ScmpCmpNe,
+    LinuxSeccompOperator::ScmpCmpLt,
+    LinuxSeccompOperator::ScmpCmpLe,
+    LinuxSeccompOperator::ScmpCmpEq,
+    LinuxSeccompOperator::ScmpCmpGe,
+    LinuxSeccompOperator::ScmpCmpGt,
+    LinuxSeccompOperator::ScmpCmpMaskedEq,
+];
+
+/// Flags that are recognised.
+pub const KNOWN_FLAGS: [LinuxSeccompFilterFlag; 4] = [
+    LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
+    LinuxSeccompFilterFlag::SeccompFilterFlagLog,
+    LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
+    LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
+];
+
+/// Flags that can be used: WAIT_KILLABLE_RECV needs the listener that is not there yet.
+pub const SUPPORTED_FLAGS: [LinuxSeccompFilterFlag; 3] = [
+    LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
+    LinuxSeccompFilterFlag::SeccompFilterFlagLog,
+    LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
+];
+
+/// Architectures that have a table of system calls.
+pub const ARCHITECTURES: [Arch; 8] = Arch::ALL;

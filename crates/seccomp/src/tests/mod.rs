@@ -1,0 +1,4 @@
+//! Tests of the whole crate.
+
+pub(crate) mod interpreter;
+mod podman;
