@@ -15,7 +15,7 @@ pub mod pidfd;
 pub mod process;
 pub mod procfs;
 pub mod pty;
-
+pub mod seccomp;
 mod slots;
 
 pub use error::{During, Error, Failure, Words, words};
