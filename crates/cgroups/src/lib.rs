@@ -1,1 +1,46 @@
-//! placeholder
+//! One container's cgroup: create, limit, join, freeze, read, kill, remove.
+//!
+//! ```text
+//! Host::discover    what this machine has: cgroup v2, v1 hierarchies, or both     (reads only)
+//! plan              config.json and Host -> the directories and files to write    (pure)
+//! Cgroup::planned   the record of it, to be stored before anything is made        (pure)
+//! apply             makes and writes them                                         (system calls)
+//! Cgroup            join, freeze, kill, remove: from the record alone
+//! ```
+//!
+//! There is no legacy mode and no unified mode: a [`Layout`] is a list of places, and each controller
+//! is looked up where it lives. A host with cgroup v2 alone is a layout of one place, a hybrid host is
+//! one of many; the value of each field is converted for the version of the place that it goes to.
+//!
+//! This is the driver that writes files itself. Another driver (systemd) replaces [`Op::Make`] by a
+//! request to the manager; limits, device filter, join, kill and remove stay as they are.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+mod apply;
+mod cgroup;
+mod devices;
+mod error;
+mod file;
+mod freeze;
+mod join;
+mod kill;
+mod layout;
+mod make;
+mod op;
+mod path;
+mod plan;
+mod remove;
+mod resources;
+
+pub use apply::{Applied, apply};
+pub use cgroup::{Cgroup, Member};
+pub use devices::{Instruction, Program};
+pub use error::{Error, Fault};
+pub use join::Join;
+pub use layout::{Hierarchy, Host, Layout, Unified};
+pub use op::{Missing, Op};
+pub use plan::{Request, plan, plan_resources};

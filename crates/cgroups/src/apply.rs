@@ -1,0 +1,193 @@
+//! Doing the steps. System calls only.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::unistd::{Uid, fchownat};
+use sys::{During, Failure, bpf};
+
+use crate::devices::Program;
+use crate::make::make;
+use crate::{Missing, Op, file};
+
+/// The most filters that cgroup may have (BPF_CGROUP_MAX_PROGS).
+const MAX_FILTERS: usize = 64;
+
+/// What there is after [`apply`].
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The directories that did not exist before, parents first.
+    pub created: Vec<PathBuf>,
+    /// The container's directory in each tree, in the order of the plan.
+    pub(crate) directories: Vec<(PathBuf, OwnedFd)>,
+}
+
+/// Does the steps, in order.
+///
+/// # Errors
+/// The step that failed. What was made until then is in the way of nobody, and goes with
+/// [`crate::Cgroup::remove`]; see [`Op::hint`] for words about it.
+pub fn apply(ops: &[Op]) -> Result<Applied, Failure> {
+    let mut applied = Applied::default();
+    for (index, op) in ops.iter().enumerate() {
+        applied.step(op).map_err(|error| Failure::new(index, error))?;
+    }
+    Ok(applied)
+}
+
+impl Applied {
+    fn step(&mut self, op: &Op) -> Result<(), sys::Error> {
+        match op {
+            Op::Make { mountpoint, path, controllers } => {
+                let made = make(mountpoint, path, controllers)?;
+                self.directories.push((mountpoint.join(path), made.directory));
+                self.created.extend(made.created);
+                Ok(())
+            }
+            Op::Enable { directory, needed, wanted, .. } => {
+                enable(file::directory(directory)?.as_fd(), needed, wanted)
+            }
+            Op::Write { directory, file, values, missing, .. } => {
+                write(self.open(directory)?, file, values, missing)
+            }
+            Op::CheckUsage { directory, limit } => check_usage(self.open(directory)?, *limit),
+            Op::Devices { directory, program, optional } => {
+                let fresh = self.created.contains(directory);
+                match filter_devices(self.open(directory)?, program, fresh) {
+                    Err(error) if *optional && error.errno == Errno::EPERM => Ok(()),
+                    result => result,
+                }
+            }
+            Op::Delegate { directory, uid } => delegate(self.open(directory)?, *uid),
+        }
+    }
+
+    /// The open directory of a container; opened now where this plan did not make it (update).
+    fn open(&mut self, directory: &Path) -> Result<BorrowedFd<'_>, sys::Error> {
+        let known = self.directories.iter().position(|(path, _)| path == directory);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.directories.push((directory.to_path_buf(), file::directory(directory)?));
+                self.directories.len() - 1
+            }
+        };
+        match self.directories.get(index) {
+            Some((_, fd)) => Ok(fd.as_fd()),
+            None => Err(sys::Error::new("open", Errno::EBADF)),
+        }
+    }
+}
+
+/// All controllers with one write(2), which the kernel takes as a whole or not at all; one by one
+/// where it does not.
+fn enable(
+    directory: BorrowedFd<'_>,
+    needed: &[String],
+    wanted: &[String],
+) -> Result<(), sys::Error> {
+    let control = "cgroup.subtree_control";
+    let words: Vec<String> = needed.iter().chain(wanted).map(|name| format!("+{name}")).collect();
+    if file::write(directory, control, &words.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for name in needed {
+        if let Err(error) = file::write(directory, control, &format!("+{name}")) {
+            // A level that belongs to another user may have given it to us already.
+            let enabled = file::read(directory, control)?;
+            if !enabled.split_whitespace().any(|other| other == name) {
+                return Err(error);
+            }
+        }
+    }
+    for name in wanted {
+        // Without it there are no figures to show; nothing else is lost.
+        let _ = file::write(directory, control, &format!("+{name}"));
+    }
+    Ok(())
+}
+
+fn write(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    values: &[String],
+    missing: &Missing,
+) -> Result<(), sys::Error> {
+    match (write_values(directory, name, values), missing) {
+        (Err(error), Missing::Fine) if error.errno == Errno::ENOENT => Ok(()),
+        (Err(error), Missing::Instead { file, values }) if error.errno == Errno::ENOENT => {
+            write_values(directory, file, values)
+        }
+        (result, _) => result,
+    }
+}
+
+fn write_values(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    values: &[String],
+) -> Result<(), sys::Error> {
+    let file = file::open(directory, name, nix::fcntl::OFlag::O_WRONLY)?;
+    for value in values {
+        nix::unistd::write(&file, value.as_bytes()).during("write")?;
+    }
+    Ok(())
+}
+
+fn check_usage(directory: BorrowedFd<'_>, limit: u64) -> Result<(), sys::Error> {
+    let usage = file::read(directory, "memory.current")?;
+    match usage.trim().parse::<u64>() {
+        // The errno with which cgroup v1 refuses such a limit by itself.
+        Ok(usage) if usage > limit => Err(sys::Error::new("memory.current", Errno::EBUSY)),
+        _ => Ok(()),
+    }
+}
+
+/// Attaches the filter, and takes away the ones that were there: never a moment without one.
+fn filter_devices(
+    cgroup: BorrowedFd<'_>,
+    program: &Program,
+    fresh: bool,
+) -> Result<(), sys::Error> {
+    let filter = bpf::load_device_filter(&program.instructions())?;
+    let mut ids = [0; MAX_FILTERS];
+    let count = if fresh { 0 } else { bpf::query_device_filters(cgroup, &mut ids)? };
+    let mut old = Vec::new();
+    for id in ids.iter().take(count) {
+        old.push(bpf::program_by_id(*id)?);
+    }
+    if let [one] = old.as_slice() {
+        match bpf::attach_device_filter(cgroup, filter.as_fd(), Some(one.as_fd())) {
+            // Linux before 5.6 cannot replace.
+            Err(error) if error.errno == Errno::EINVAL => {}
+            result => return result,
+        }
+    }
+    // All filters of a cgroup have to agree, so a second one only takes away.
+    bpf::attach_device_filter(cgroup, filter.as_fd(), None)?;
+    for filter in &old {
+        bpf::detach_device_filter(cgroup, filter.as_fd())?;
+    }
+    Ok(())
+}
+
+/// The directory and the files that the kernel says a delegatee needs (cgroups(7)).
+fn delegate(directory: BorrowedFd<'_>, uid: u32) -> Result<(), sys::Error> {
+    const KNOWN: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+    let files = match std::fs::read_to_string("/sys/kernel/cgroup/delegate") {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => KNOWN.to_owned(),
+        result => result.during("read")?,
+    };
+    let owner = Some(Uid::from_raw(uid));
+    fchownat(directory, ".", owner, None, AtFlags::AT_SYMLINK_NOFOLLOW).during("fchownat")?;
+    for name in files.lines().filter(|name| !name.is_empty() && !name.contains('/')) {
+        match fchownat(directory, name, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Not every cgroup has every file.
+            Err(Errno::ENOENT) => {}
+            result => result.during("fchownat")?,
+        }
+    }
+    Ok(())
+}

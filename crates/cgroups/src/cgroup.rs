@@ -1,0 +1,184 @@
+//! The record of one container's cgroup, and what can be read through it.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::{Applied, Fault, Op, file};
+
+/// One container's cgroup: where its directories are, whether or not they exist (yet, still).
+///
+/// It holds no descriptor, so it can be stored; everything it can do starts from the paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// One directory in each tree, cgroup v2 first.
+    pub members: Vec<Member>,
+    /// Directories above them that were made for this container, parents first.
+    pub parents: Vec<PathBuf>,
+}
+
+/// The container's directory in one tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The whole path.
+    pub directory: PathBuf,
+    /// Its part below the mount point: the same in every tree.
+    pub path: PathBuf,
+    /// The controllers of a v1 tree; none on cgroup v2.
+    pub controllers: Vec<String>,
+}
+
+impl Member {
+    /// Whether this is the cgroup v2 directory.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
+}
+
+impl Cgroup {
+    /// The cgroup that these steps are going to make. To be stored before they are done.
+    #[must_use]
+    pub fn planned(ops: &[Op]) -> Self {
+        let members = ops.iter().filter_map(|op| match op {
+            Op::Make { mountpoint, path, controllers } => Some(Member {
+                directory: mountpoint.join(path),
+                path: path.clone(),
+                controllers: controllers.clone(),
+            }),
+            _ => None,
+        });
+        Self { members: members.collect(), parents: Vec::new() }
+    }
+
+    /// Takes note of directories above the container's that were made for it, so that
+    /// [`Cgroup::remove`] removes them too, if nobody else is in there by then.
+    pub fn note_parents(&mut self, applied: &Applied) {
+        let own = |path: &&PathBuf| !self.members.iter().any(|member| member.directory == **path);
+        self.parents = applied.created.iter().filter(own).cloned().collect();
+    }
+
+    /// Whether there is no cgroup: of an ordinary user, or with cgroups disabled.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The processes in the container's cgroup and below it, in any of the trees, sorted.
+    ///
+    /// # Errors
+    /// A failed system call. A directory that is not there has no processes.
+    pub fn procs(&self) -> Result<Vec<i32>, Fault> {
+        let mut pids = BTreeSet::new();
+        for member in &self.members {
+            collect_procs(&member.directory, &mut pids).map_err(Fault::at(&member.directory))?;
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// How many processes the kernel has killed here for want of memory; `None` where there is no
+    /// memory controller.
+    ///
+    /// # Errors
+    /// A failed system call.
+    pub fn oom_kills(&self) -> Result<Option<u64>, Fault> {
+        for member in &self.members {
+            let file = match member.controllers.as_slice() {
+                [] => "memory.events",
+                names if names.iter().any(|name| name == "memory") => "memory.oom_control",
+                _ => continue,
+            };
+            let read = file::directory(&member.directory)
+                .and_then(|directory| file::read(directory.as_fd(), file));
+            match read {
+                Ok(text) => return Ok(file::value_of(&text, "oom_kill")),
+                Err(error) if error.errno == Errno::ENOENT => {}
+                Err(error) => return Err(Fault::at(member.directory.join(file))(error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn collect_procs(top: &Path, pids: &mut BTreeSet<i32>) -> Result<(), sys::Error> {
+    let top = match file::directory(top) {
+        Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+        result => result?,
+    };
+    let mut todo = vec![top];
+    while let Some(directory) = todo.pop() {
+        match file::read(directory.as_fd(), "cgroup.procs") {
+            // Removed in this moment; or threaded, then its processes are listed further up.
+            Err(error) if is_gone(error.errno) || error.errno == Errno::EOPNOTSUPP => {}
+            // 0 is a process of a pid namespace that is not below ours.
+            result => pids.extend(
+                result?.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0),
+            ),
+        }
+        for name in file::children(directory.as_fd())? {
+            match file::subdirectory(directory.as_fd(), Path::new(&name)) {
+                Err(error) if is_gone(error.errno) => {}
+                result => todo.push(result?),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the kernel says of a cgroup that was removed: no such name, or a dead open file.
+pub(crate) fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn fake(root: &Path) -> Cgroup {
+        let member = |name: &str, controllers: &[&str]| Member {
+            directory: root.join(name),
+            path: PathBuf::from(name),
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let members = vec![member("v2", &[]), member("memory", &["memory"])];
+        Cgroup { members, parents: Vec::new() }
+    }
+
+    #[test]
+    fn processes_are_those_of_the_whole_tree() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = fake(root.path());
+        assert!(cgroup.procs().unwrap().is_empty());
+        fs::create_dir_all(root.path().join("v2/a/b")).unwrap();
+        fs::create_dir_all(root.path().join("memory")).unwrap();
+        fs::write(root.path().join("v2/cgroup.procs"), "12\n9\n").unwrap();
+        fs::write(root.path().join("v2/a/b/cgroup.procs"), "300\n0\n").unwrap();
+        fs::write(root.path().join("memory/cgroup.procs"), "9\n4\n").unwrap();
+        assert_eq!(cgroup.procs().unwrap(), [4, 9, 12, 300]);
+    }
+
+    #[test]
+    fn oom_kills_come_from_the_memory_controller() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = fake(root.path());
+        assert_eq!(cgroup.oom_kills().unwrap(), None);
+        fs::create_dir_all(root.path().join("v2")).unwrap();
+        fs::create_dir_all(root.path().join("memory")).unwrap();
+        let v1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+        fs::write(root.path().join("memory/memory.oom_control"), v1).unwrap();
+        assert_eq!(cgroup.oom_kills().unwrap(), Some(2));
+        fs::write(root.path().join("v2/memory.events"), "oom 1\noom_kill 5\n").unwrap();
+        assert_eq!(cgroup.oom_kills().unwrap(), Some(5));
+    }
+
+    #[test]
+    fn the_record_survives_storage() {
+        let cgroup = fake(Path::new("/x"));
+        let json = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);
+    }
+}

@@ -1,0 +1,236 @@
+//! One rule about devices.
+
+use std::fmt;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use crate::Error;
+
+/// Access bits, with the kernel's values (`BPF_DEVCG_ACC_*`).
+pub(crate) const MKNOD: u8 = 1;
+pub(crate) const READ: u8 = 2;
+pub(crate) const WRITE: u8 = 4;
+pub(crate) const ALL: u8 = MKNOD | READ | WRITE;
+
+/// Which devices a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Any,
+    Block,
+    Char,
+}
+
+/// Allows or denies some accesses to some devices. `None` is every number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) allow: bool,
+    pub(crate) kind: Kind,
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+    pub(crate) access: u8,
+}
+
+/// What every container may do: make any node (which opens nothing yet), and use the devices of an
+/// ordinary /dev, terminals and tun.
+pub(crate) const DEFAULT: [Rule; 11] = [
+    allow(Kind::Char, None, None, MKNOD),
+    allow(Kind::Block, None, None, MKNOD),
+    allow(Kind::Char, Some(1), Some(3), ALL),    // null
+    allow(Kind::Char, Some(1), Some(5), ALL),    // zero
+    allow(Kind::Char, Some(1), Some(7), ALL),    // full
+    allow(Kind::Char, Some(1), Some(8), ALL),    // random
+    allow(Kind::Char, Some(1), Some(9), ALL),    // urandom
+    allow(Kind::Char, Some(5), Some(0), ALL),    // tty
+    allow(Kind::Char, Some(5), Some(2), ALL),    // ptmx
+    allow(Kind::Char, Some(10), Some(200), ALL), // net/tun
+    allow(Kind::Char, Some(136), None, ALL),     // pts/*, console among them
+];
+
+const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
+    Rule { allow: true, kind, major, minor, access }
+}
+
+impl Rule {
+    /// An entry of config.json, which stands at `field`.
+    pub(crate) fn parse(entry: &LinuxDeviceCgroup, field: &str) -> Result<Self, Error> {
+        let kind = match entry.typ() {
+            None | Some(LinuxDeviceType::A) => Kind::Any,
+            Some(LinuxDeviceType::B) => Kind::Block,
+            Some(LinuxDeviceType::C) => Kind::Char,
+            Some(other) => {
+                let reason = format!("{:?} is not a, b or c", other.as_str());
+                return Err(Error::value(format!("{field}.type"), reason));
+            }
+        };
+        Ok(Self {
+            allow: entry.allow(),
+            kind,
+            major: number(entry.major(), 12, field, "major")?,
+            minor: number(entry.minor(), 20, field, "minor")?,
+            access: access(entry.access().as_deref().unwrap_or_default(), field)?,
+        })
+    }
+
+    /// Whether the rule is about every device and every access.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.kind == Kind::Any && self.major.is_none() && self.minor.is_none() && self.access == ALL
+    }
+}
+
+/// Whether the rules forbid nothing at all, so that no filter is needed.
+pub(crate) fn allow_everything(rules: &[Rule]) -> bool {
+    rules.iter().rev().take_while(|rule| rule.allow).any(Rule::is_everything)
+}
+
+/// A device number, as wide as the kernel's; -1 is "all", as engines write it.
+fn number(value: Option<i64>, bits: u32, field: &str, name: &str) -> Result<Option<u32>, Error> {
+    match value {
+        None | Some(-1) => Ok(None),
+        Some(number) => match u32::try_from(number) {
+            Ok(number) if number >> bits == 0 => Ok(Some(number)),
+            _ => {
+                let reason = format!("{number} is not a device number");
+                Err(Error::value(format!("{field}.{name}"), reason))
+            }
+        },
+    }
+}
+
+fn access(text: &str, field: &str) -> Result<u8, Error> {
+    let mut access = 0;
+    for letter in text.chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            _ => {
+                let reason = format!("{text:?} is not a composition of r, w and m");
+                return Err(Error::value(format!("{field}.access"), reason));
+            }
+        };
+    }
+    match access {
+        0 => Err(Error::value(format!("{field}.access"), "must name an access: r, w or m")),
+        access => Ok(access),
+    }
+}
+
+/// As cgroup v1 writes it: `c 1:3 rwm`. (There `a` would mean everything, whatever follows.)
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Any => "a",
+            Kind::Block => "b",
+            Kind::Char => "c",
+        })?;
+        for (number, before) in [(self.major, ' '), (self.minor, ':')] {
+            match number {
+                Some(number) => write!(f, "{before}{number}")?,
+                None => write!(f, "{before}*")?,
+            }
+        }
+        f.write_str(" ")?;
+        for (bit, letter) in [(READ, "r"), (WRITE, "w"), (MKNOD, "m")] {
+            if self.access & bit != 0 {
+                f.write_str(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the rules mean, for tests: each access bit is decided by the last rule about it.
+#[cfg(test)]
+pub(crate) fn permits(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+    [MKNOD, READ, WRITE].into_iter().filter(|bit| access & bit != 0).all(|bit| {
+        rules
+            .iter()
+            .rev()
+            .find(|rule| {
+                (rule.kind == Kind::Any || rule.kind == kind)
+                    && rule.major.is_none_or(|number| number == major)
+                    && rule.minor.is_none_or(|number| number == minor)
+                    && rule.access & bit != 0
+            })
+            .is_some_and(|rule| rule.allow)
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(json: &str) -> Result<Rule, String> {
+        let entry: LinuxDeviceCgroup = serde_json::from_str(json).unwrap();
+        Rule::parse(&entry, "devices[0]").map_err(|error| error.to_string())
+    }
+
+    /// Few numbers, so that rules meet each other.
+    pub(crate) fn rules() -> impl Strategy<Value = Vec<Rule>> {
+        let kind = prop_oneof![Just(Kind::Any), Just(Kind::Block), Just(Kind::Char)];
+        let number = || prop::option::of(0..3_u32);
+        let rule = (any::<bool>(), kind, number(), number(), 1..=ALL).prop_map(
+            |(allow, kind, major, minor, access)| Rule { allow, kind, major, minor, access },
+        );
+        prop::collection::vec(rule, 0..8)
+    }
+
+    /// Every question about the numbers of [`rules`] and one that is in none of them.
+    pub(crate) fn questions() -> impl Iterator<Item = (Kind, u32, u32, u8)> {
+        [Kind::Block, Kind::Char].into_iter().flat_map(|kind| {
+            (0..4).flat_map(move |major| {
+                (0..4).flat_map(move |minor| {
+                    (0..=ALL).map(move |access| (kind, major, minor, access))
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn entries_are_read_as_the_spec_says() {
+        assert_eq!(parse(r#"{"allow":false,"access":"rwm"}"#).unwrap().to_string(), "a *:* rwm");
+        let rule = parse(r#"{"allow":true,"type":"c","major":10,"minor":229,"access":"wr"}"#);
+        assert_eq!(rule.unwrap().to_string(), "c 10:229 rw");
+        let rule = parse(r#"{"allow":true,"type":"b","major":-1,"minor":0,"access":"m"}"#).unwrap();
+        assert_eq!(rule.to_string(), "b *:0 m");
+    }
+
+    #[test]
+    fn bad_entries_name_the_field() {
+        for (json, error) in [
+            (r#"{"allow":true}"#, "devices[0].access: must name an access: r, w or m"),
+            (
+                r#"{"allow":true,"access":"rx"}"#,
+                "devices[0].access: \"rx\" is not a composition of r, w and m",
+            ),
+            (
+                r#"{"allow":true,"type":"p","access":"r"}"#,
+                "devices[0].type: \"p\" is not a, b or c",
+            ),
+            (
+                r#"{"allow":true,"major":4096,"access":"r"}"#,
+                "devices[0].major: 4096 is not a device number",
+            ),
+            (
+                r#"{"allow":true,"minor":-2,"access":"r"}"#,
+                "devices[0].minor: -2 is not a device number",
+            ),
+        ] {
+            assert_eq!(parse(json).unwrap_err(), error);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_filter_only_where_everything_is_allowed(rules in rules()) {
+            let mut rules = rules;
+            rules.extend(DEFAULT);
+            if allow_everything(&rules) {
+                for (kind, major, minor, access) in questions() {
+                    prop_assert!(permits(&rules, kind, major, minor, access));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Rules -> the list of a cgroup v1 `devices` controller.
+//!
+//! That list is a default (everything or nothing) and exceptions from it. The kernel applies writes in
+//! order, but takes a part of an exception away only when it is written exactly alike: `deny c 1:3 r`
+//! after `allow c 1:* r` does nothing, and says nothing. So the list is computed here, and rules that
+//! it cannot hold are refused rather than made weaker.
+
+use super::rule::{ALL, Kind, Rule};
+use crate::Error;
+
+/// The default, and the exceptions from it in the order of their rules.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    allow: bool,
+    exceptions: Vec<Rule>,
+}
+
+impl Table {
+    /// The list that means the same as these rules.
+    pub(crate) fn of(rules: &[Rule]) -> Result<Self, Error> {
+        let mut table = Self { allow: false, exceptions: Vec::new() };
+        for (index, rule) in rules.iter().enumerate() {
+            if rule.is_everything() {
+                table = Self { allow: rule.allow, exceptions: Vec::new() };
+                continue;
+            }
+            for rule in split(*rule) {
+                table.add(rule, index)?;
+            }
+        }
+        Ok(table)
+    }
+
+    /// The two files to write, with their lines.
+    pub(crate) fn files(&self) -> [(&'static str, Vec<String>); 2] {
+        let (base, exception) = match self.allow {
+            true => ("devices.allow", "devices.deny"),
+            false => ("devices.deny", "devices.allow"),
+        };
+        let lines = self.exceptions.iter().map(Rule::to_string).collect();
+        [(base, vec!["a".to_owned()]), (exception, lines)]
+    }
+
+    /// Adds one rule about block or about character devices.
+    fn add(&mut self, rule: Rule, index: usize) -> Result<(), Error> {
+        if rule.allow != self.allow {
+            let same = |other: &&mut Rule| Rule { access: rule.access, ..**other } == rule;
+            match self.exceptions.iter_mut().find(same) {
+                Some(other) => other.access |= rule.access,
+                None => self.exceptions.push(rule),
+            }
+            return Ok(());
+        }
+        // Back to the default: the exceptions lose what the rule covers.
+        for other in &mut self.exceptions {
+            if !overlap(rule, *other) || rule.access & other.access == 0 {
+                continue;
+            }
+            if !covers(rule, *other) {
+                return Err(Error::value(
+                    format!("linux.resources.devices[{index}]"),
+                    format!("cgroup v1 cannot take {rule} out of {other}"),
+                ));
+            }
+            other.access &= !rule.access;
+        }
+        self.exceptions.retain(|other| other.access & ALL != 0);
+        Ok(())
+    }
+}
+
+/// v1 reads type `a` as everything, so a rule about some of both types is two.
+fn split(rule: Rule) -> Vec<Rule> {
+    match rule.kind {
+        Kind::Any => {
+            vec![Rule { kind: Kind::Block, ..rule }, Rule { kind: Kind::Char, ..rule }]
+        }
+        Kind::Block | Kind::Char => vec![rule],
+    }
+}
+
+/// Whether there are devices that both rules are about.
+fn overlap(one: Rule, other: Rule) -> bool {
+    let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+    one.kind == other.kind && meet(one.major, other.major) && meet(one.minor, other.minor)
+}
+
+/// Whether `one` is about all devices of `other`.
+fn covers(one: Rule, other: Rule) -> bool {
+    let wide = |a: Option<u32>, b: Option<u32>| a.is_none() || a == b;
+    one.kind == other.kind && wide(one.major, other.major) && wide(one.minor, other.minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::{self, DEFAULT, READ, permits};
+    use super::*;
+    use proptest::prelude::*;
+
+    impl Table {
+        /// As the kernel decides (security/device_cgroup.c): where everything is denied one exception
+        /// has to allow all of the access, where everything is allowed none may deny any of it.
+        fn permits(&self, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+            let mut about = self.exceptions.iter().filter(|rule| {
+                rule.kind == kind
+                    && rule.major.is_none_or(|number| number == major)
+                    && rule.minor.is_none_or(|number| number == minor)
+            });
+            match self.allow {
+                true => !about.any(|rule| rule.access & access != 0),
+                false => about.any(|rule| access & !rule.access == 0),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn the_list_never_allows_more_than_the_rules(rules in rule::tests::rules()) {
+            let Ok(table) = Table::of(&rules) else { return Ok(()) };
+            for (kind, major, minor, access) in rule::tests::questions() {
+                if access == 0 {
+                    continue;
+                }
+                let (list, asked) = (
+                    table.permits(kind, major, minor, access),
+                    permits(&rules, kind, major, minor, access),
+                );
+                prop_assert!(asked || !list, "{:?} {}:{} {}", kind, major, minor, access);
+                // One access at a time it says exactly the same. (Of several, v1 wants one single
+                // exception to allow them all.)
+                if access.count_ones() == 1 {
+                    prop_assert_eq!(list, asked, "{:?} {}:{} {}", kind, major, minor, access);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_engine_writes_becomes_a_list() {
+        let deny = Rule { allow: false, kind: Kind::Any, major: None, minor: None, access: ALL };
+        let mut rules = vec![deny];
+        rules.extend(DEFAULT);
+        let [(base, all), (exception, lines)] = Table::of(&rules).unwrap().files();
+        assert_eq!((base, all), ("devices.deny", vec!["a".to_owned()]));
+        assert_eq!(exception, "devices.allow");
+        assert_eq!(lines.len(), DEFAULT.len());
+        assert_eq!(lines[0], "c *:* m");
+        assert_eq!(lines[2], "c 1:3 rwm");
+        assert_eq!(lines[10], "c 136:* rwm");
+    }
+
+    #[test]
+    fn a_hole_in_an_exception_is_refused() {
+        let allow =
+            Rule { allow: true, kind: Kind::Char, major: Some(1), minor: None, access: ALL };
+        let hole = Rule { allow: false, minor: Some(3), access: READ, ..allow };
+        assert_eq!(
+            Table::of(&[allow, hole]).unwrap_err().to_string(),
+            "linux.resources.devices[1]: cgroup v1 cannot take c 1:3 r out of c 1:* rwm"
+        );
+    }
+}

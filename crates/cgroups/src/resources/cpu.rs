@@ -1,0 +1,193 @@
+//! `linux.resources.cpu`.
+//!
+//! Zero shares, quota and period mean "not set": engines write them so when nobody asked.
+
+use oci_spec::runtime::LinuxCpu;
+
+use super::{Field, Place, Plan, Version};
+use crate::Error;
+
+macro_rules! field {
+    ($name:literal) => {
+        Field::Borrowed(concat!("linux.resources.cpu.", $name))
+    };
+}
+
+/// The fields of the `cpu` controller, "not set" being None.
+struct Cpu {
+    shares: Option<u64>,
+    quota: Option<i64>,
+    period: Option<u64>,
+    burst: Option<u64>,
+    idle: Option<i64>,
+    realtime_runtime: Option<i64>,
+    realtime_period: Option<u64>,
+}
+
+pub(super) fn plan(plan: &mut Plan<'_>, spec: &LinuxCpu) -> Result<(), Error> {
+    let cpu = Cpu::of(spec)?;
+    if let Some(first) = cpu.first_field() {
+        let place = plan.place("cpu", "cpu", first)?;
+        match place.version {
+            Version::V1 => cpu.plan_v1(plan, &place),
+            Version::V2 => cpu.plan_v2(plan, &place)?,
+        }
+    }
+    for (list, file, field) in
+        [(spec.cpus(), "cpuset.cpus", field!("cpus")), (spec.mems(), "cpuset.mems", field!("mems"))]
+    {
+        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
+        if list.chars().any(char::is_control) {
+            return Err(Error::value(field, "is not a list such as 0-3,7"));
+        }
+        let place = plan.place("cpuset", "cpuset", field.clone())?;
+        plan.write(&place, file, list, field);
+    }
+    Ok(())
+}
+
+impl Cpu {
+    fn of(spec: &LinuxCpu) -> Result<Self, Error> {
+        let cpu = Self {
+            shares: spec.shares().filter(|shares| *shares != 0),
+            quota: spec.quota().filter(|quota| *quota != 0),
+            period: spec.period().filter(|period| *period != 0),
+            burst: spec.burst(),
+            idle: spec.idle(),
+            realtime_runtime: spec.realtime_runtime(),
+            realtime_period: spec.realtime_period(),
+        };
+        if cpu.quota.is_some_and(|quota| quota < -1) {
+            let reason = "must be a number of microseconds, or -1 for no limit";
+            return Err(Error::value(field!("quota"), reason));
+        }
+        if cpu.idle.is_some_and(|idle| !(0..=1).contains(&idle)) {
+            return Err(Error::value(field!("idle"), "must be 0 or 1"));
+        }
+        let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok());
+        if quota.zip(cpu.burst).is_some_and(|(quota, burst)| burst > quota) {
+            let reason = "cannot be above linux.resources.cpu.quota";
+            return Err(Error::value(field!("burst"), reason));
+        }
+        Ok(cpu)
+    }
+
+    fn first_field(&self) -> Option<Field> {
+        let asked = [
+            (self.shares.is_some(), field!("shares")),
+            (self.quota.is_some(), field!("quota")),
+            (self.period.is_some(), field!("period")),
+            (self.burst.is_some(), field!("burst")),
+            (self.idle.is_some(), field!("idle")),
+            (self.realtime_runtime.is_some(), field!("realtimeRuntime")),
+            (self.realtime_period.is_some(), field!("realtimePeriod")),
+        ];
+        asked.into_iter().find(|(asked, _)| *asked).map(|(_, field)| field)
+    }
+
+    fn plan_v1(&self, plan: &mut Plan<'_>, place: &Place) {
+        self.weight(plan, place, "cpu.shares", self.shares);
+        // The kernel checks a quota against the period that is set.
+        if let Some(period) = self.period {
+            plan.write(place, "cpu.cfs_period_us", period, field!("period"));
+        }
+        if let Some(quota) = self.quota {
+            plan.write(place, "cpu.cfs_quota_us", quota, field!("quota"));
+        }
+        if let Some(burst) = self.burst {
+            plan.write(place, "cpu.cfs_burst_us", burst, field!("burst"));
+        }
+        if let Some(period) = self.realtime_period {
+            plan.write(place, "cpu.rt_period_us", period, field!("realtimePeriod"));
+        }
+        if let Some(runtime) = self.realtime_runtime {
+            plan.write(place, "cpu.rt_runtime_us", runtime, field!("realtimeRuntime"));
+        }
+    }
+
+    fn plan_v2(&self, plan: &mut Plan<'_>, place: &Place) -> Result<(), Error> {
+        if self.realtime_runtime.is_some() {
+            return Err(Error::NotOnV2 { field: field!("realtimeRuntime") });
+        }
+        if self.realtime_period.is_some() {
+            return Err(Error::NotOnV2 { field: field!("realtimePeriod") });
+        }
+        self.weight(plan, place, "cpu.weight", self.shares.map(weight));
+        let max = match (self.quota, self.period) {
+            (None, None) => None,
+            (None | Some(-1), Some(period)) => Some((format!("max {period}"), field!("period"))),
+            (Some(-1), None) => Some(("max".to_owned(), field!("quota"))),
+            // A number alone leaves the period as it is, 100 ms in a new cgroup.
+            (Some(quota), None) => Some((quota.to_string(), field!("quota"))),
+            (Some(quota), Some(period)) => Some((format!("{quota} {period}"), field!("quota"))),
+        };
+        if let Some((value, field)) = max {
+            plan.write(place, "cpu.max", value, field);
+        }
+        if let Some(burst) = self.burst {
+            plan.write(place, "cpu.max.burst", burst, field!("burst"));
+        }
+        Ok(())
+    }
+
+    /// An idle cgroup refuses a weight, and leaving idleness resets it: so 0 goes before the
+    /// weight, 1 after it.
+    fn weight(&self, plan: &mut Plan<'_>, place: &Place, file: &str, weight: Option<u64>) {
+        if self.idle == Some(0) {
+            plan.write(place, "cpu.idle", 0, field!("idle"));
+        }
+        if let Some(weight) = weight {
+            plan.write(place, file, weight, field!("shares"));
+        }
+        if self.idle == Some(1) {
+            plan.write(place, "cpu.idle", 1, field!("idle"));
+        }
+    }
+}
+
+/// cpu.shares (2 to 262144, usually 1024) as cpu.weight (1 to 10000, usually 100).
+///
+/// The curve that runc and crun agreed on in 2025: the ends and the usual value of one range are
+/// those of the other, which the straight line used before did not give.
+fn weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            10_f64.powf(exponent).ceil() as u64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weight;
+
+    #[test]
+    fn the_ends_and_the_usual_value_meet() {
+        for (shares, expected) in [
+            (1, 1),
+            (2, 1),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (262_143, 10_000),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            assert_eq!(weight(shares), expected, "{shares}");
+        }
+    }
+
+    #[test]
+    fn more_shares_never_weigh_less() {
+        let mut last = 0;
+        for shares in 2..=262_144 {
+            let now = weight(shares);
+            assert!((1..=10_000).contains(&now) && now >= last, "{shares}");
+            last = now;
+        }
+    }
+}
