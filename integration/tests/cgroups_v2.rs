@@ -1,0 +1,189 @@
+//! A pure cgroup v2 tree, made in a mount namespace: paths, the device program, the namespace. A hybrid host has no v2
+//! controllers but hugetlb, so limits are for the virtual machine.
+
+use std::fs;
+
+use integration::*;
+
+fn v2(script: &str) -> Container {
+    Container::sh(script).by(&host::PURE_V2)
+}
+
+macro_rules! needs_v2 {
+    () => {
+        skip_if!((!std::path::Path::new("/sys/fs/cgroup/unified").exists() && !host::has_pure_cgroup_v2()).then_some("no cgroup v2 here"))
+    };
+}
+
+#[test]
+fn one_path() {
+    spec!();
+    needs_v2!();
+    let c = v2("grep ^0:: /proc/self/cgroup; grep ' /sys/fs/cgroup ' /proc/self/mountinfo | sed 's/.* - //' | cut -d' ' -f1");
+    let run = c.run().ok();
+    assert_eq!(run.out, format!("0::/{}\ncgroup2\n", c.id));
+}
+
+#[test]
+fn life_and_exec() {
+    spec!();
+    needs_v2!();
+    let c = v2("setsid sleep 1000 & while :; do sleep 0.05; done");
+    c.create().start();
+    assert_eq!(c.ask("grep ^0:: /proc/self/cgroup"), format!("0::/{}\n", c.id));
+    c.delete().ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn delete_kills_a_tree() {
+    spec!();
+    needs_v2!();
+    let c = v2("while :; do sleep 0.05; done").with(|c| config::drop_namespace(c, "pid"));
+    c.create().start();
+    c.exec_with(&["--detach", "--pid-file", &c.path("pid")], &["sleep", "1000"]).ok();
+    let pid = fs::read_to_string(c.path("pid")).expect("pid");
+    let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(std::path::Path::new).into_iter().find(|path| path.join("cgroup.procs").exists()).expect("v2");
+    let below = unified.join(&c.id).join("a/b");
+    fs::create_dir_all(&below).expect("mkdir");
+    fs::write(below.join("cgroup.procs"), pid.trim()).expect("move");
+    c.delete().ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_device_program_decides() {
+    spec!();
+    needs_v2!();
+    let script = "cat /dev/zero | head -c 2 | wc -c; mknod /tmp/mem c 1 1; head -c 1 /tmp/mem 2>&1 | tail -1; \
+                  mknod /tmp/kmsg c 1 11; head -c 1 /tmp/kmsg >/dev/null 2>&1; echo $?; (echo davit >/tmp/kmsg) 2>&1 | tail -1; \
+                  mknod /tmp/blk b 7 0; (head -c 1 /tmp/blk) 2>&1 | tail -1";
+    let c = v2(script).with(|c| {
+        config::set_capabilities(c, &["CAP_MKNOD", "CAP_SYSLOG"]);
+        c["linux"]["resources"]["devices"] = json!([
+            { "allow": false, "access": "rwm" },
+            { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" },
+        ]);
+    });
+    let run = c.run();
+    let lines = run.lines();
+    assert_eq!(lines[0], "2", "{run:#?}");
+    for line in [lines[1], lines[3], lines[4]] {
+        assert!(line.contains("Operation not permitted"), "{run:#?}");
+    }
+}
+
+#[test]
+fn denied_nodes_cannot_be_made() {
+    davit_only!("the peers' default rules allow mknod of anything, and so do ours unless denied");
+    needs_v2!();
+    let c = v2("mknod /tmp/mem c 1 1 2>&1 | tail -1; mknod /tmp/fuse c 10 229 && echo made").with(|c| {
+        config::set_capabilities(c, &["CAP_MKNOD"]);
+        c["linux"]["resources"]["devices"] = json!([
+            { "allow": true, "access": "rwm" },
+            { "allow": false, "type": "c", "major": 1, "minor": 1, "access": "m" },
+        ]);
+    });
+    let run = c.run();
+    assert!(run.out.ends_with("made\n"), "{run:#?}");
+}
+
+#[test]
+fn the_program_holds_for_exec() {
+    spec!();
+    needs_v2!();
+    let c = v2("while :; do sleep 0.05; done").with(|c| config::set_capabilities(c, &["CAP_MKNOD"]));
+    c.create().start();
+    let run = c.exec(&["sh", "-c", "mknod /tmp/mem c 1 1; head -c 1 /tmp/mem 2>&1 | tail -1"]);
+    assert!(run.out.contains("Operation not permitted"), "{run:?}");
+}
+
+#[test]
+fn cgroup_namespace_and_a_writable_mount() {
+    spec!();
+    needs_v2!();
+    let c = v2("cat /proc/self/cgroup | grep ^0::; mkdir /sys/fs/cgroup/sub && ls -d /sys/fs/cgroup/sub").with(|c| {
+        config::set_namespace(c, "cgroup", None);
+        config::drop_mount(c, "/sys/fs/cgroup");
+        config::add_mount(c, "/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+    });
+    assert_eq!(c.run().ok().out, "0::/\n/sys/fs/cgroup/sub\n");
+}
+
+#[test]
+fn the_cgroup_belongs_to_root_of_the_user_namespace() {
+    spec!();
+    needs_v2!();
+    peer_fails!("runc", "1.1 does so with the systemd driver alone");
+    let c = v2("stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/sub && echo made").with(|c| {
+        config::set_userns(c, 100_000, 65536);
+        config::set_namespace(c, "cgroup", None);
+        config::drop_mount(c, "/sys/fs/cgroup");
+        config::add_mount(c, "/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+    });
+    assert_eq!(c.run().ok().out, "0\n0\nmade\n");
+}
+
+#[test]
+fn without_a_cgroup_namespace_a_user_namespace_may_not_write() {
+    spec!();
+    needs_v2!();
+    // CVE-2023-25809.
+    let c = v2("mkdir /sys/fs/cgroup/sub 2>/dev/null || echo refused").with(|c| {
+        config::set_userns(c, 100_000, 65536);
+        config::drop_mount(c, "/sys/fs/cgroup");
+        config::add_mount(c, "/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+    });
+    assert_eq!(c.run().ok().out, "refused\n");
+}
+
+#[test]
+fn a_missing_controller_is_named() {
+    davit_only!("the peers name the file, or nothing");
+    needs_v2!();
+    skip_if!(host::has_pure_cgroup_v2().then_some("all controllers are here"));
+    for (resources, says) in [
+        (json!({ "memory": { "limit": 1 << 26 } }), "memory"),
+        (json!({ "cpu": { "shares": 512 } }), "cpu"),
+        (json!({ "cpu": { "cpus": "0" } }), "cpuset"),
+        (json!({ "pids": { "limit": 5 } }), "pids"),
+        (json!({ "blockIO": { "weight": 500 } }), "io"),
+        (json!({ "unified": { "memory.high": "100000000" } }), "memory"),
+        (json!({ "network": { "classID": 1 } }), "linux.resources.network"),
+        (json!({ "memory": { "swappiness": 1 } }), "linux.resources.memory.swappiness"),
+        (json!({ "cpu": { "realtimeRuntime": 1 } }), "linux.resources.cpu.realtimeRuntime"),
+    ] {
+        let c = v2("true").with(|c| {
+            for (key, value) in resources.as_object().expect("an object") {
+                c["linux"]["resources"][key] = value.clone();
+            }
+        });
+        let run = c.run();
+        assert_ne!(run.code, 0, "{resources} is accepted");
+        run.refuses(&["linux.resources", says]);
+    }
+}
+
+#[test]
+fn wrong_unified_keys_are_refused() {
+    davit_only!("youki once wrote ../cgroup.max.depth");
+    needs_v2!();
+    for key in ["../cgroup.max.depth", "a/b", "", ".", "..", "nodot"] {
+        let c = v2("true").with(|c| c["linux"]["resources"]["unified"] = json!({ key: "1" }));
+        c.run().refuses(&["linux.resources.unified"]);
+    }
+}
+
+#[test]
+fn unified_files_are_written() {
+    spec!();
+    needs_v2!();
+    // Core files need no controller.
+    let c = v2("while :; do sleep 0.05; done").with(|c| c["linux"]["resources"]["unified"] = json!({ "cgroup.max.depth": "3" }));
+    let create = c.create_call(&[]).done();
+    if runtime::runtime().is_davit() {
+        let _ = create.ok();
+        let path = leftovers::cgroups(&c.id).into_iter().find(|path| path.join("cgroup.max.depth").exists()).expect("v2");
+        assert_eq!(fs::read_to_string(path.join("cgroup.max.depth")).expect("depth").trim(), "3");
+    }
+}
