@@ -25,6 +25,7 @@ fn with_log(c: Container) -> Container {
 #[test]
 fn all_kinds_in_their_order() {
     spec!();
+    peer_fails!("runc", "1.1 runs poststart at the end of create");
     let c = with_log(Container::sh("echo process >>$LOG; sleep 0.3"));
     let log = c.path("log/all");
     let c = c.with(|c| {
@@ -50,6 +51,7 @@ fn all_kinds_in_their_order() {
 #[test]
 fn run_runs_them_too() {
     spec!();
+    peer_fails!("runc", "1.1 runs poststart before startContainer");
     let c = with_log(Container::sh("sleep 0.2"));
     let log = c.path("log/all");
     let c = c.with(|c| {
@@ -69,7 +71,7 @@ fn namespaces_they_run_in() {
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!("readlink /proc/self/ns/mnt /proc/self/ns/net >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([hook(&format!("(readlink /proc/self/ns/mnt; readlink /proc/self/ns/net) >{log}/{kind}"))]);
         }
     });
     c.create();
@@ -184,14 +186,16 @@ fn fds_of_the_runtime_are_not_theirs() {
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
-            c["hooks"][kind] = json!([hook(&format!("ls -l /proc/$$/fd >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([hook(&format!("ls -l /proc/self/fd >{log}/{kind}"))]);
         }
     });
     let run = c.through_with_bundle(&["sh", "-c", "exec 7</etc/passwd 9</; exec \"$@\"", "sh"], "run", &[]).done();
     assert_eq!(run.code, 0);
     for kind in KINDS {
         let seen = fs::read_to_string(c.dir().join("log").join(kind)).unwrap_or_default();
-        let fds: Vec<&str> = seen.lines().filter(|line| line.contains(" -> ")).collect();
+        // ls has the directory itself open.
+        let fds: Vec<&str> = seen.lines().filter(|line| line.contains(" -> ") && !line.contains("-> /proc/")).collect();
+        assert!(!fds.is_empty(), "{kind}: {seen}");
         let known = |line: &&str| ["0", "1", "2"].iter().any(|fd| line.contains(&format!(" {fd} -> ")));
         assert!(fds.iter().all(known), "{kind}: {seen}");
     }
@@ -241,6 +245,7 @@ fn a_failing_poststart_or_poststop_only_warns() {
 #[test]
 fn all_poststop_hooks_run() {
     spec!();
+    peer_fails!("runc", "1.1 stops at the first that fails");
     let c = with_log(Container::sh("true"));
     let log = c.path("log/all");
     let c = c.with(|c| c["hooks"]["poststop"] = json!([hook("exit 1"), hook(&format!("echo second >>{log}"))]));
@@ -252,12 +257,14 @@ fn all_poststop_hooks_run() {
 fn timeout() {
     spec!();
     let c = Container::new(&["true"]).with(|c| {
-        let mut slow = hook("echo waiting >&2; sleep 100");
+        // runc waits for ever for grandchildren that hold its pipe.
+        let script = if runtime::runtime().is_davit() { "sleep 100; true" } else { "exec sleep 100" };
+        let mut slow = hook(script);
         slow["timeout"] = 1.into();
         c["hooks"]["createRuntime"] = json!([slow]);
     });
     let begun = Instant::now();
-    c.run().refuses(&["hooks.createRuntime[0]", "1 s"]);
+    c.run().refuses(&["hooks.createRuntime[0]", "1 "]);
     assert!(begun.elapsed() < Duration::from_secs(5));
     let quick = Container::sh("echo ran").with(|c| {
         let mut slow = hook("sleep 0.1");
