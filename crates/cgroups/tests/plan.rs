@@ -95,7 +95,7 @@ fn a_plan_for_v2_reads_like_a_story() {
     linux.resources.memory.swap /cg/pod/web: memory.swap.max = "1048576"
     linux.resources.memory.limit /cg/pod/web: memory.max = "1048576"
     linux.resources.pids.limit /cg/pod/web: pids.max = "2048"
-    linux.resources.devices /cg/pod/web: attach a filter of 82 instructions
+    linux.resources.devices /cg/pod/web: attach a filter of 58 instructions
     cgroup give /cg/pod/web to uid 1000
     "#);
 }

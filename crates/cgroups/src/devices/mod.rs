@@ -62,7 +62,7 @@ pub(crate) fn plan(
     match &host.layout.unified {
         Some(tree) => Ok(vec![Op::Devices {
             directory: tree.mountpoint.join(path),
-            program: Program::of(rules),
+            program: Program::of(rules)?,
             optional: host.rootless,
         }]),
         None if asked => {

@@ -71,9 +71,14 @@ impl Rule {
         })
     }
 
+    /// Whether the rule is about every number of its type.
+    pub(crate) fn is_about_all_devices(&self) -> bool {
+        self.major.is_none() && self.minor.is_none()
+    }
+
     /// Whether the rule is about every device and every access.
     pub(crate) fn is_everything(&self) -> bool {
-        self.kind == Kind::Any && self.major.is_none() && self.minor.is_none() && self.access == ALL
+        self.kind == Kind::Any && self.is_about_all_devices() && self.access == ALL
     }
 }
 
