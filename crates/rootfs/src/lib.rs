@@ -1,1 +1,29 @@
-//! placeholder
+//! The root of a container: mounts, overlays, pivot_root, devices, masked and read-only paths.
+//!
+//! [`plan`] reads the configuration and changes nothing. [`apply`] makes system calls and chooses
+//! nothing; it runs in init, in the container's namespaces, with no other thread.
+//! The operations fall in three phases ([`phases`]).
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+mod apply;
+mod display;
+mod error;
+mod host;
+mod mountinfo;
+mod op;
+mod options;
+mod plan;
+
+pub use apply::{Context, apply};
+pub use error::Error;
+pub use host::{Cgroups, Console, Hierarchy, Host};
+pub use mountinfo::proc_and_sys;
+pub use op::{
+    Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
+    Rule, Setting, Source, Target, phases,
+};
+pub use plan::{EPHEMERAL, LAYERS, parent_opens_sources, plan};

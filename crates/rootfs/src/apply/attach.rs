@@ -1,0 +1,177 @@
+//! Mounts: found or made, attached from descriptor to descriptor, then changed.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{chdir, fchdir};
+use sys::mount::Attr;
+use sys::{During, Error};
+
+use super::resolve::{Found, Missing, destination};
+use super::{Context, copy, filesystem, overlay};
+use crate::op::{Action, Change, Filesystem, Propagation, Setting, Target};
+
+impl Context {
+    pub(super) fn attach(&mut self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::Bind { source, recursive, target, procfs, changes } => {
+                let tree = self.tree(source, *recursive)?;
+                if *procfs {
+                    require_procfs(tree.as_fd())?;
+                }
+                self.attach_tree(tree.as_fd(), target, changes)
+            }
+            Action::Mount { filesystem, target, changes } => {
+                self.mount(filesystem, target, changes)
+            }
+            Action::Overlay { overlay, target, changes } => {
+                let made = overlay::make(overlay)?;
+                self.attach_tree(made.as_fd(), target, changes)
+            }
+            Action::OldMount { fstype, source, flags, data, target, changes } => {
+                self.old_mount((fstype, source, data), *flags, target)?;
+                self.remount(target, None, changes)
+            }
+            Action::Remount { target, settings, changes } => {
+                self.remount(target, settings.as_deref(), changes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attach_tree(
+        &self,
+        tree: BorrowedFd<'_>,
+        target: &Target,
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        let missing = || Ok(if is_directory(tree)? { Missing::Directory } else { Missing::File });
+        let found = destination(self.root()?, target, missing)?;
+        put(tree, found.fd.as_fd())?;
+        change(tree, changes)
+    }
+
+    fn mount(&self, wanted: &Filesystem, target: &Target, changes: &[Change]) -> Result<(), Error> {
+        let Found { fd, made } = destination(self.root()?, target, || Ok(Missing::Directory))?;
+        let covered = (wanted.inherit_mode && !made).then(|| fd.as_fd());
+        let mount = filesystem::make(wanted, covered)?;
+        if wanted.copy_up && !made {
+            copy::tree(fd.as_fd(), mount.as_fd())?;
+        }
+        put(mount.as_fd(), fd.as_fd())?;
+        change(mount.as_fd(), changes)
+    }
+
+    /// mount(2) takes its target by name alone: the name here is `.`.
+    fn old_mount(
+        &self,
+        (fstype, source, data): (&CStr, &CStr, &CStr),
+        flags: u64,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let found = destination(self.root()?, target, || Ok(Missing::Directory))?;
+        fchdir(&found.fd).during("fchdir")?;
+        let flags = MsFlags::from_bits_retain(flags);
+        mount(Some(source), c".", Some(fstype), flags, Some(data)).during("mount")?;
+        chdir(c"/").during("chdir")
+    }
+
+    fn remount(
+        &self,
+        target: &Target,
+        settings: Option<&[Setting]>,
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        if settings.is_none() && changes.is_empty() {
+            return Ok(());
+        }
+        let gone = || Err(Error::new("openat2", Errno::ENOENT));
+        let found = destination(self.root()?, target, gone)?;
+        if let Some(settings) = settings {
+            filesystem::reconfigure(found.fd.as_fd(), settings)?;
+        }
+        change(found.fd.as_fd(), changes)
+    }
+}
+
+/// Attaches a mount. The kernel says EINVAL for a directory on a file; ENOTDIR is what mount(2)
+/// says, and what people and engines understand.
+pub(super) fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Error> {
+    let result = sys::mount::move_mount(mount, target);
+    if result.is_err_and(|error| error.errno == Errno::EINVAL)
+        && is_directory(mount)? != is_directory(target)?
+    {
+        return Err(Error::new("move_mount", Errno::ENOTDIR));
+    }
+    result
+}
+
+pub(super) fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Error> {
+    let mode = fstat(fd).during("fstat")?.st_mode;
+    Ok(SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+}
+
+fn require_procfs(tree: BorrowedFd<'_>) -> Result<(), Error> {
+    if fstatfs(tree).during("fstatfs")?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Error::new("the source is no procfs: open_tree", Errno::EINVAL));
+    }
+    Ok(())
+}
+
+/// Changes attributes and propagation of a mount.
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Result<(), Error> {
+    changes.iter().try_for_each(|change| {
+        let wanted = kernel_change(change);
+        let set = |wanted| sys::mount::mount_setattr(mount, c"", change.recursive, wanted);
+        match set(&wanted) {
+            Err(error) if error.errno == Errno::EPERM => {
+                let kept = keep_locked(mount, &wanted)?;
+                if kept == wanted { Err(error) } else { set(&kept) }
+            }
+            result => result,
+        }
+    })
+}
+
+fn kernel_change(change: &Change) -> sys::mount::Change {
+    sys::mount::Change {
+        set: Attr::from_bits(change.set),
+        clear: Attr::from_bits(change.clear),
+        propagation: change.propagation.map(kernel_propagation),
+    }
+}
+
+pub(super) fn kernel_propagation(propagation: Propagation) -> sys::mount::Propagation {
+    match propagation {
+        Propagation::Shared => sys::mount::Propagation::Shared,
+        Propagation::Slave => sys::mount::Propagation::Slave,
+        Propagation::Private => sys::mount::Propagation::Private,
+        Propagation::Unbindable => sys::mount::Propagation::Unbindable,
+    }
+}
+
+/// The change without what a mount namespace of less privilege may not do: take away a flag that
+/// the mount came with, or touch its access times (mount_namespaces(7), "Restrictions").
+fn keep_locked(
+    mount: BorrowedFd<'_>,
+    wanted: &sys::mount::Change,
+) -> Result<sys::mount::Change, Error> {
+    let flags = fstatvfs(mount).during("fstatvfs")?.flags();
+    let pairs = [
+        (FsFlags::ST_RDONLY, Attr::RDONLY),
+        (FsFlags::ST_NOSUID, Attr::NOSUID),
+        (FsFlags::ST_NODEV, Attr::NODEV),
+        (FsFlags::ST_NOEXEC, Attr::NOEXEC),
+        (FsFlags::ST_NODIRATIME, Attr::NODIRATIME),
+    ];
+    let held = pairs.iter().filter(|(flag, _)| flags.contains(*flag));
+    let held = held.fold(Attr::ATIME, |all, (_, attr)| all | *attr);
+    let set = Attr::from_bits(wanted.set.bits() & !Attr::ATIME.bits());
+    let clear = Attr::from_bits(wanted.clear.bits() & !held.bits());
+    Ok(sys::mount::Change { set, clear, ..*wanted })
+}

@@ -1,0 +1,137 @@
+//! The container's root becomes the root, and what the container may not see is covered.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
+use nix::unistd::{chroot, fchdir, pivot_root};
+use sys::mount::{self, Attr, Change};
+use sys::path::{Links, open_in_root};
+use sys::{During, Error};
+
+use super::Context;
+use super::attach::{is_directory, kernel_propagation, put};
+use super::devices::is;
+use super::root::directory;
+use crate::op::{Action, Device};
+
+const NULL: Device = Device::Character(1, 3);
+
+impl Context {
+    pub(super) fn enter(&mut self, action: &Action) -> Result<(), Error> {
+        self.directory = None;
+        match action {
+            Action::Hide(path) => hide(path),
+            Action::Pivot => pivot(self.root()?),
+            Action::Chroot { move_to_root } => chroot_into(self.root()?, *move_to_root),
+            Action::ReadOnlyMount(path) => {
+                let mount = open_in_root(self.root()?, path, OFlag::O_PATH, Links::Follow)?;
+                make_read_only(mount.as_fd(), false)
+            }
+            Action::Mask(path) => self.mask(path),
+            Action::ReadOnlyPath(path) => self.read_only_path(path),
+            Action::ReadOnlyRoot => make_read_only(self.root()?, false),
+            Action::Propagate { propagation, recursive } => {
+                let propagation = Some(kernel_propagation(*propagation));
+                let change = Change { propagation, ..Change::default() };
+                mount::mount_setattr(self.root()?, c"", *recursive, &change)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is there under a path, if anything is.
+    fn existing(&self, path: &CStr) -> Result<Option<OwnedFd>, Error> {
+        match open_in_root(self.root()?, path, OFlag::O_PATH, Links::Follow) {
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn mask(&mut self, path: &CStr) -> Result<(), Error> {
+        let Some(target) = self.existing(path)? else { return Ok(()) };
+        if !is_directory(target.as_fd())? {
+            let cover = mount::clone_tree(self.null()?, c"", false)?;
+            return put(cover.as_fd(), target.as_fd());
+        }
+        // One empty file system for all; only what is attached can be copied (before Linux 6.15).
+        match &self.empty {
+            Some(empty) => {
+                let cover = mount::clone_tree(empty.as_fd(), c"", false)?;
+                put(cover.as_fd(), target.as_fd())
+            }
+            None => {
+                let empty = empty_directory()?;
+                put(empty.as_fd(), target.as_fd())?;
+                self.empty = Some(empty);
+                Ok(())
+            }
+        }
+    }
+
+    /// The container's null device, which must really be one: an image could have any file there
+    /// (CVE-2025-31133).
+    fn null(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        let null = match self.null.take() {
+            Some(null) => null,
+            None => {
+                let null = open_in_root(self.root()?, c"/dev/null", OFlag::O_PATH, Links::Refuse)?;
+                if !is(null.as_fd(), NULL)? {
+                    return Err(Error::new("/dev/null is no null device: openat2", Errno::ENODEV));
+                }
+                null
+            }
+        };
+        let null: &OwnedFd = self.null.insert(null);
+        Ok(null.as_fd())
+    }
+
+    fn read_only_path(&self, path: &CStr) -> Result<(), Error> {
+        let Some(target) = self.existing(path)? else { return Ok(()) };
+        let copy = mount::clone_tree(target.as_fd(), c"", true)?;
+        make_read_only(copy.as_fd(), true)?;
+        put(copy.as_fd(), target.as_fd())
+    }
+}
+
+fn make_read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<(), Error> {
+    let change = Change { set: Attr::RDONLY, ..Change::default() };
+    mount::mount_setattr(mount, c"", recursive, &change)
+}
+
+fn empty_directory() -> Result<OwnedFd, Error> {
+    let context = mount::fsopen(c"tmpfs")?;
+    mount::fsconfig_flag(context.as_fd(), c"ro")?;
+    mount::fsconfig_string(context.as_fd(), c"mode", c"755")?;
+    mount::fsconfig_create(context.as_fd())?;
+    mount::fsmount(context.as_fd(), Attr::RDONLY | Attr::NOSUID | Attr::NODEV | Attr::NOEXEC)
+}
+
+/// The new root gets the old one stacked onto it, and that is let go of: no directory for the old
+/// root is needed (pivot_root(2), "pivot_root(".", ".")").
+fn pivot(root: BorrowedFd<'_>) -> Result<(), Error> {
+    fchdir(root).during("fchdir")?;
+    pivot_root(c".", c".").during("pivot_root")?;
+    umount2(c".", MntFlags::MNT_DETACH).during("umount2")
+}
+
+fn chroot_into(root: BorrowedFd<'_>, move_to_root: bool) -> Result<(), Error> {
+    if move_to_root {
+        put(root, directory(c"/")?.as_fd())?;
+    }
+    fchdir(root).during("fchdir")?;
+    chroot(c".").during("chroot")
+}
+
+fn hide(path: &CStr) -> Result<(), Error> {
+    match umount2(path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // Locked in this user namespace, or no longer a mount point: covered then.
+        Err(Errno::EINVAL | Errno::EPERM) => {
+            put(empty_directory()?.as_fd(), directory(path)?.as_fd())
+        }
+        Err(errno) => Err(Error::new("umount2", errno)),
+    }
+}

@@ -1,0 +1,45 @@
+//! File systems made with fsopen(2).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use sys::mount::{self, Attr};
+use sys::{During, Error};
+
+use crate::op::{Filesystem, Setting};
+
+/// A detached mount of a new file system; `covered` is the directory whose mode its root gets.
+pub(super) fn make(wanted: &Filesystem, covered: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Error> {
+    let context = mount::fsopen(&wanted.fstype)?;
+    let context = context.as_fd();
+    if let Some(source) = &wanted.source {
+        mount::fsconfig_string(context, c"source", source)?;
+    }
+    if let Some(covered) = covered {
+        mount::fsconfig_string(context, c"mode", &mode_of(covered)?)?;
+    }
+    configure(context, &wanted.settings)?;
+    mount::fsconfig_create(context)?;
+    mount::fsmount(context, Attr::from_bits(wanted.attributes))
+}
+
+fn mode_of(directory: BorrowedFd<'_>) -> Result<CString, Error> {
+    let mode = fstat(directory).during("fstat")?.st_mode & 0o7777;
+    CString::new(format!("{mode:o}")).map_err(|_| Error::new("fstat", Errno::EINVAL))
+}
+
+pub(super) fn configure(context: BorrowedFd<'_>, settings: &[Setting]) -> Result<(), Error> {
+    settings.iter().try_for_each(|setting| match setting {
+        Setting::Flag(name) => mount::fsconfig_flag(context, name),
+        Setting::Text(name, value) => mount::fsconfig_string(context, name, value),
+    })
+}
+
+/// Changes the superblock of what is mounted.
+pub(super) fn reconfigure(mounted: BorrowedFd<'_>, settings: &[Setting]) -> Result<(), Error> {
+    let context = mount::fspick(mounted)?;
+    configure(context.as_fd(), settings)?;
+    mount::fsconfig_reconfigure(context.as_fd())
+}

@@ -1,0 +1,122 @@
+//! The operations, done: system calls, and no choices but "it is not there" and "not known yet".
+
+mod attach;
+mod console;
+mod copy;
+mod devices;
+mod enter;
+mod filesystem;
+mod overlay;
+mod resolve;
+mod root;
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
+use sys::{Error, Failure, Slots};
+
+use crate::op::{Action, Op, Source};
+
+/// What operations leave for later ones.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// Descriptors that cross between operations, and between processes.
+    pub slots: Slots,
+    root: Option<OwnedFd>,
+    /// The directory that was last used for a node or a link, until a mount may have covered it.
+    directory: Option<(CString, OwnedFd)>,
+    null: Option<OwnedFd>,
+    empty: Option<OwnedFd>,
+}
+
+impl Context {
+    /// A context with these descriptors in its slots.
+    #[must_use]
+    pub fn new(slots: Slots) -> Self {
+        Self { slots, ..Self::default() }
+    }
+
+    /// The container's root.
+    ///
+    /// # Errors
+    /// EBADF while there is none.
+    pub fn root(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or(Error::new("container's root", Errno::EBADF))
+    }
+
+    fn tree(&mut self, source: &Source, recursive: bool) -> Result<OwnedFd, Error> {
+        match source {
+            Source::Path(path) => clone_path(path, recursive),
+            Source::Slot(slot) => self.slots.take(*slot),
+        }
+    }
+}
+
+/// A detached copy of the mount at a path of the host.
+fn clone_path(path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
+    sys::mount::clone_tree(nix::fcntl::AT_FDCWD, path, recursive)
+}
+
+/// Does the operations in their order. Between two calls the context keeps what the next needs.
+///
+/// # Errors
+/// The index in `ops` of the first that failed, and the system call.
+pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
+    // Every mode below is written out; a mask would only take bits away from device nodes.
+    let mask = umask(Mode::empty());
+    let result = ops.iter().enumerate().try_for_each(|(index, op)| {
+        context.do_one(&op.action).map_err(|error| Failure::new(index, error))
+    });
+    umask(mask);
+    result
+}
+
+impl Context {
+    fn do_one(&mut self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::CloneSource { path, recursive, slot } => {
+                let tree = clone_path(path, *recursive)?;
+                self.slots.put(*slot, tree);
+                Ok(())
+            }
+            Action::Contain(propagation) => root::contain(*propagation),
+            Action::Root { source, recursive, at, changes } => {
+                let tree = self.tree(source, *recursive)?;
+                attach::change(tree.as_fd(), changes)?;
+                root::place(tree.as_fd(), at)?;
+                self.root = Some(tree);
+                Ok(())
+            }
+            Action::RootOverlay { layers, ephemeral, userxattr, at } => {
+                self.root = Some(root::overlay(layers, *ephemeral, *userxattr, at)?);
+                Ok(())
+            }
+            Action::RootDirectory(path) => {
+                self.root = Some(root::directory(path)?);
+                Ok(())
+            }
+            Action::Bind { .. }
+            | Action::Mount { .. }
+            | Action::Overlay { .. }
+            | Action::OldMount { .. }
+            | Action::Remount { .. } => {
+                self.directory = None;
+                self.attach(action)
+            }
+            Action::Symlink { .. } | Action::Node { .. } | Action::BindNode { .. } => {
+                self.make(action)
+            }
+            Action::Console { size, master, terminal } => self.console(*size, *master, *terminal),
+            Action::Hide(_)
+            | Action::Pivot
+            | Action::Chroot { .. }
+            | Action::ReadOnlyMount(_)
+            | Action::Mask(_)
+            | Action::ReadOnlyPath(_)
+            | Action::ReadOnlyRoot
+            | Action::Propagate { .. } => self.enter(action),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What the planner must know besides the configuration.
+
+use std::path::PathBuf;
+
+/// Facts about this machine, this caller and this command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The bundle, as an absolute path.
+    pub bundle: PathBuf,
+    /// The container gets or joins a user namespace, or we ourselves are in one: device nodes
+    /// cannot be made, and overlays must keep their notes in `user.*` attributes.
+    pub user_namespace: bool,
+    /// The runtime may mount in its own namespace (`CAP_SYS_ADMIN` there), so that it can open
+    /// sources which the container's root could not reach.
+    pub privileged_parent: bool,
+    /// Where the container's cgroup is; `None` where the host has no cgroups. Asked only for a
+    /// mount of type `cgroup`.
+    pub cgroups: Option<Cgroups>,
+    /// The slots for a new pseudoterminal, where `process.terminal` is set.
+    pub console: Option<Console>,
+    /// `--no-pivot`: chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
+    /// With `no_pivot`: where procfs and sysfs are mounted (see [`crate::proc_and_sys`]).
+    pub proc_and_sys: Vec<PathBuf>,
+    /// `--ephemeral`: the same as the annotation [`crate::EPHEMERAL`].
+    pub ephemeral: bool,
+    /// The first slot that this crate may use for sources it opens in the parent.
+    pub first_slot: u16,
+}
+
+/// Slots that receive the two sides of the container's terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// The side that the caller keeps.
+    pub master: u16,
+    /// The side that is the process's terminal.
+    pub terminal: u16,
+}
+
+/// The cgroup hierarchies of the host, with the container's place in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cgroups {
+    /// One hierarchy of version 2.
+    Unified {
+        /// Where it is mounted, usually `/sys/fs/cgroup`.
+        mountpoint: PathBuf,
+        /// The container's cgroup in it, such as `/machine/web`.
+        path: PathBuf,
+    },
+    /// Hierarchies of version 1, and perhaps one of version 2 beside them.
+    Several(Vec<Hierarchy>),
+}
+
+/// One of several cgroup hierarchies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Where it is mounted, such as `/sys/fs/cgroup/cpu,cpuacct`.
+    pub mountpoint: PathBuf,
+    /// The container's cgroup in it.
+    pub path: PathBuf,
+    /// Its controllers (`cpu`, `cpuacct`) or its name (`name=systemd`); none for version 2.
+    pub controllers: Vec<String>,
+}

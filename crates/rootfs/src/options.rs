@@ -1,0 +1,206 @@
+//! The options of one mount: the table of the specification (config.md, "Linux mount options").
+
+use sys::mount::Attr;
+
+use crate::Propagation;
+
+/// Options of a superblock that are the same for every file system.
+pub(crate) const SYNC: u8 = 1;
+pub(crate) const DIRSYNC: u8 = 2;
+pub(crate) const MAND: u8 = 4;
+pub(crate) const LAZYTIME: u8 = 8;
+/// These two have no name in fsconfig(2): mount(2) must set them.
+pub(crate) const IVERSION: u8 = 16;
+pub(crate) const SILENT: u8 = 32;
+
+/// All options of one mount, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Attributes of the mount itself.
+    pub(crate) plain: Attributes,
+    /// Attributes of the mount and all below it.
+    pub(crate) recursive: Attributes,
+    /// [`SYNC`] and so on, and the index of the option that set one last.
+    pub(crate) superblock: u8,
+    pub(crate) superblock_at: Option<usize>,
+    /// `bind` is false, `rbind` is true.
+    pub(crate) bind: Option<bool>,
+    pub(crate) remount: bool,
+    /// The propagation, and whether it is for the mounts below too.
+    pub(crate) propagation: Option<(Propagation, bool)>,
+    pub(crate) copy_up: bool,
+    /// `idmap` or `ridmap`, as written.
+    pub(crate) idmap: Option<usize>,
+    /// What is left for the file system, each with its index in `options`.
+    pub(crate) data: Vec<(usize, String)>,
+}
+
+/// `MOUNT_ATTR_*` to set and to clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+}
+
+impl Attributes {
+    fn add(&mut self, edit: Edit) {
+        match edit {
+            Edit::Set(attr) => {
+                self.set |= attr.bits();
+                self.clear &= !attr.bits();
+            }
+            Edit::Clear(attr) => {
+                self.set &= !attr.bits();
+                self.clear |= attr.bits();
+            }
+            // The kernel wants all bits of the access time cleared before one of them is set.
+            Edit::Atime(attr) => {
+                self.clear |= Attr::ATIME.bits();
+                self.set = self.set & !Attr::ATIME.bits() | attr.bits();
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Both, where a later one wins over an earlier one.
+    pub(crate) fn then(self, later: Self) -> Self {
+        Self {
+            set: self.set & !later.clear | later.set,
+            clear: self.clear & !later.set | later.clear,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Edit {
+    Set(Attr),
+    Clear(Attr),
+    Atime(Attr),
+}
+
+/// An attribute by its name; `r` before the name makes it recursive.
+fn edit(name: &str) -> Option<Edit> {
+    Some(match name {
+        "ro" => Edit::Set(Attr::RDONLY),
+        "rw" => Edit::Clear(Attr::RDONLY),
+        "nosuid" => Edit::Set(Attr::NOSUID),
+        "suid" => Edit::Clear(Attr::NOSUID),
+        "nodev" => Edit::Set(Attr::NODEV),
+        "dev" => Edit::Clear(Attr::NODEV),
+        "noexec" => Edit::Set(Attr::NOEXEC),
+        "exec" => Edit::Clear(Attr::NOEXEC),
+        "nodiratime" => Edit::Set(Attr::NODIRATIME),
+        "diratime" => Edit::Clear(Attr::NODIRATIME),
+        "nosymfollow" => Edit::Set(Attr::NOSYMFOLLOW),
+        "symfollow" => Edit::Clear(Attr::NOSYMFOLLOW),
+        "noatime" => Edit::Atime(Attr::NOATIME),
+        "strictatime" => Edit::Atime(Attr::STRICTATIME),
+        // Without any of the three the kernel keeps access times the relatime way.
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => Edit::Atime(Attr::NONE),
+        _ => return None,
+    })
+}
+
+fn propagation(name: &str) -> Option<Propagation> {
+    Some(match name {
+        "shared" => Propagation::Shared,
+        "slave" => Propagation::Slave,
+        "private" => Propagation::Private,
+        "unbindable" => Propagation::Unbindable,
+        _ => return None,
+    })
+}
+
+/// One of the eight forms of propagation, and whether it is the recursive one.
+pub(crate) fn propagation_mode(name: &str) -> Option<(Propagation, bool)> {
+    let plain = propagation(name).map(|propagation| (propagation, false));
+    let recursive = || Some((propagation(name.strip_prefix('r')?)?, true));
+    plain.or_else(recursive)
+}
+
+fn superblock(name: &str) -> Option<(u8, bool)> {
+    Some(match name {
+        "sync" => (SYNC, true),
+        "async" => (SYNC, false),
+        "dirsync" => (DIRSYNC, true),
+        "mand" => (MAND, true),
+        "nomand" => (MAND, false),
+        "lazytime" => (LAZYTIME, true),
+        "nolazytime" => (LAZYTIME, false),
+        "iversion" => (IVERSION, true),
+        "noiversion" => (IVERSION, false),
+        "silent" => (SILENT, true),
+        "loud" => (SILENT, false),
+        _ => return None,
+    })
+}
+
+impl Options {
+    /// Sorts the options of a mount. What is in no table is left for the file system.
+    pub(crate) fn parse(options: &[String]) -> Self {
+        let mut parsed = Self::default();
+        for (index, option) in options.iter().enumerate() {
+            parsed.add(index, option);
+        }
+        parsed
+    }
+
+    fn add(&mut self, index: usize, option: &str) {
+        match option {
+            "" | "defaults" => {}
+            "bind" => self.bind = Some(self.bind.unwrap_or(false)),
+            "rbind" => self.bind = Some(true),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" | "ridmap" => self.idmap = Some(index),
+            _ => self.add_from_tables(index, option),
+        }
+    }
+
+    fn add_from_tables(&mut self, index: usize, option: &str) {
+        // "ro" and "rw" are names themselves: the plain table goes first.
+        if let Some(edit) = edit(option) {
+            self.plain.add(edit);
+        } else if let Some(edit) = option.strip_prefix('r').and_then(edit) {
+            self.recursive.add(edit);
+        } else if let Some(mode) = propagation_mode(option) {
+            self.propagation = Some(mode);
+        } else if let Some((flag, on)) = superblock(option) {
+            self.superblock = self.superblock & !flag | if on { flag } else { 0 };
+            self.superblock_at = if on { Some(index) } else { self.superblock_at };
+        } else {
+            self.data.push((index, option.to_owned()));
+        }
+    }
+
+    /// Attributes where there is but one mount: the recursive ones mean it too.
+    pub(crate) fn single(&self) -> Attributes {
+        self.plain.then(self.recursive)
+    }
+}
+
+/// Splits the options of a file system at commas, which mount(2) would do: not at those that a
+/// backslash or double quotes (of an SELinux context) protect.
+pub(crate) fn split_data(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut begin = 0;
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                parts.extend(text.get(begin..at));
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.extend(text.get(begin..));
+    parts.retain(|part| !part.is_empty());
+    parts
+}

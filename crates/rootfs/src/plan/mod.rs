@@ -1,0 +1,289 @@
+//! From the configuration to the list of operations.
+
+mod cgroup;
+mod devices;
+mod mounts;
+mod overlay;
+mod root;
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+pub use self::root::{EPHEMERAL, LAYERS};
+use crate::op::{Action, Op, Place, Source};
+use crate::options::propagation_mode;
+use crate::{Error, Host, Propagation};
+
+/// Plans the root of a container: the operations in their order, by phase.
+///
+/// # Errors
+/// What is wrong with which field of the configuration.
+pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
+    let mut planner = Planner::new(spec, host);
+    planner.check_fields()?;
+    if planner.own_mounts {
+        planner.everything()?;
+    } else {
+        planner.root_only()?;
+    }
+    Ok(planner.finish())
+}
+
+/// Whether the operations of [`crate::Phase::Outside`] are the parent's to apply, before the user
+/// namespace is entered, and init gets their slots; otherwise init itself applies them first.
+#[must_use]
+pub fn parent_opens_sources(spec: &Spec, host: &Host) -> bool {
+    // A mount can only be copied in the namespace it belongs to (open_tree(2)). A namespace that
+    // already exists is not the parent's.
+    let joins = namespace(spec, LinuxNamespaceType::Mount) == Some(Namespace::Joined);
+    host.user_namespace && host.privileged_parent && !joins
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Namespace {
+    New,
+    Joined,
+}
+
+fn namespace(spec: &Spec, wanted: LinuxNamespaceType) -> Option<Namespace> {
+    let namespaces = spec.linux().as_ref()?.namespaces().as_ref()?;
+    let found = namespaces.iter().find(|namespace| namespace.typ() == wanted)?;
+    let joined = found.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    Some(if joined { Namespace::Joined } else { Namespace::New })
+}
+
+/// What is planned so far. Three lists, because one field may add to several phases.
+struct Planner<'a> {
+    spec: &'a Spec,
+    host: &'a Host,
+    own_mounts: bool,
+    parent_opens: bool,
+    next_slot: u16,
+    /// What all mounts of the namespace become at first.
+    contain: Propagation,
+    place: Place,
+    outside: Vec<Op>,
+    build: Vec<Op>,
+    enter: Vec<Op>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(spec: &'a Spec, host: &'a Host) -> Self {
+        Self {
+            spec,
+            host,
+            own_mounts: namespace(spec, LinuxNamespaceType::Mount).is_some(),
+            parent_opens: parent_opens_sources(spec, host),
+            next_slot: host.first_slot,
+            contain: Propagation::Slave,
+            place: Place::OverRoot,
+            outside: Vec::new(),
+            build: Vec::new(),
+            enter: Vec::new(),
+        }
+    }
+
+    fn finish(mut self) -> Vec<Op> {
+        self.outside.append(&mut self.build);
+        self.outside.append(&mut self.enter);
+        self.outside
+    }
+
+    fn everything(&mut self) -> Result<(), Error> {
+        let propagation = self.propagation()?;
+        self.root()?;
+        self.mounts()?;
+        self.devices()?;
+        self.console()?;
+        self.enter_root()?;
+        self.read_only_paths()?;
+        self.masked_paths()?;
+        self.read_only_root();
+        self.final_propagation(propagation);
+        Ok(())
+    }
+
+    /// Without a mount namespace only the root can be chosen: all else would change the host.
+    fn root_only(&mut self) -> Result<(), Error> {
+        let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
+        let linux = self.spec.linux().as_ref();
+        let given = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
+        if self.spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+            return refuse("mounts[0]");
+        }
+        if given(linux.and_then(|linux| linux.masked_paths().as_ref())) {
+            return refuse("linux.maskedPaths");
+        }
+        if given(linux.and_then(|linux| linux.readonly_paths().as_ref())) {
+            return refuse("linux.readonlyPaths");
+        }
+        if linux.is_some_and(|linux| linux.rootfs_propagation().is_some()) {
+            return refuse("linux.rootfsPropagation");
+        }
+        if self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+            return refuse("root.readonly");
+        }
+        if self.host.console.is_some() {
+            return refuse("process.terminal");
+        }
+        self.root_directory()?;
+        self.devices()?;
+        let chroot = Action::Chroot { move_to_root: false };
+        self.enter.push(Op::new("root", "", chroot));
+        Ok(())
+    }
+
+    /// Fields that are known and not done yet.
+    fn check_fields(&self) -> Result<(), Error> {
+        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
+        if label.is_some_and(|label| !label.is_empty()) {
+            return Err(Error::unsupported("linux.mountLabel"));
+        }
+        Ok(())
+    }
+
+    /// Reads `rootfsPropagation` and keeps the mounts made from now on in the namespace.
+    fn propagation(&mut self) -> Result<Option<(Propagation, bool)>, Error> {
+        const FIELD: &str = "linux.rootfsPropagation";
+        let linux = self.spec.linux().as_ref();
+        let asked = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+        let asked = match asked {
+            None | Some("") => None,
+            Some(name) => Some(propagation_mode(name).ok_or_else(|| {
+                let reason =
+                    "must be shared, slave, private or unbindable, perhaps with an r before";
+                Error::invalid(FIELD, name, reason)
+            })?),
+        };
+        if let Some((Propagation::Private | Propagation::Unbindable, _)) = asked {
+            self.contain = Propagation::Private;
+        }
+        self.build.push(Op::new(FIELD, "", Action::Contain(self.contain)));
+        Ok(asked)
+    }
+
+    /// A root that is shared could not be pivoted into (pivot_root(2), EINVAL), and one that is
+    /// unbindable not be bound in the hooks: so these come last. Slave and private already are.
+    fn final_propagation(&mut self, asked: Option<(Propagation, bool)>) {
+        if let Some((propagation @ (Propagation::Shared | Propagation::Unbindable), recursive)) =
+            asked
+        {
+            let action = Action::Propagate { propagation, recursive };
+            self.enter.push(Op::new("linux.rootfsPropagation", "", action));
+        }
+    }
+
+    fn console(&mut self) -> Result<(), Error> {
+        let Some(console) = self.host.console else { return Ok(()) };
+        let asked = self.spec.process().as_ref().and_then(|process| process.console_size());
+        let cells = |name: &str, value: u64| {
+            u16::try_from(value).map_err(|_| {
+                let field = format!("process.consoleSize.{name}");
+                Error::invalid(field, value.to_string(), "is more than a terminal can have")
+            })
+        };
+        let size = match asked {
+            Some(size) => Some((cells("height", size.height())?, cells("width", size.width())?)),
+            None => None,
+        };
+        let (master, terminal) = (console.master, console.terminal);
+        let action = Action::Console { size, master, terminal };
+        self.build.push(Op::new("process.terminal", "", action));
+        Ok(())
+    }
+
+    fn read_only_paths(&mut self) -> Result<(), Error> {
+        let linux = self.spec.linux().as_ref();
+        let paths = linux.and_then(|linux| linux.readonly_paths().as_ref());
+        for (index, path) in paths.into_iter().flatten().enumerate() {
+            let field = format!("linux.readonlyPaths[{index}]");
+            let action = Action::ReadOnlyPath(absolute(&field, path)?);
+            self.enter.push(Op::new(field, quoted(path), action));
+        }
+        Ok(())
+    }
+
+    fn masked_paths(&mut self) -> Result<(), Error> {
+        let linux = self.spec.linux().as_ref();
+        let paths = linux.and_then(|linux| linux.masked_paths().as_ref());
+        for (index, path) in paths.into_iter().flatten().enumerate() {
+            let field = format!("linux.maskedPaths[{index}]");
+            let action = Action::Mask(absolute(&field, path)?);
+            self.enter.push(Op::new(field, quoted(path), action));
+        }
+        Ok(())
+    }
+
+    /// A tree of the host: copied by the parent where that must be, else when it is needed.
+    fn source(
+        &mut self,
+        origin: (&str, &str),
+        path: CString,
+        recursive: bool,
+        now: bool,
+    ) -> Source {
+        if !now {
+            return Source::Path(path);
+        }
+        let slot = self.next_slot;
+        self.next_slot = self.next_slot.saturating_add(1);
+        let action = Action::CloneSource { path, recursive, slot };
+        self.outside.push(Op::new(origin.0, origin.1, action));
+        Source::Slot(slot)
+    }
+
+    /// A path of the host, in the bundle unless it is absolute.
+    fn in_bundle(&self, path: &Path) -> PathBuf {
+        self.host.bundle.join(path)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn string(field: &str, text: impl Into<Vec<u8>>) -> Result<CString, Error> {
+    CString::new(text).map_err(|error| {
+        let text = String::from_utf8_lossy(&error.into_vec()).into_owned();
+        Error::invalid(field, text, "has a NUL byte in it")
+    })
+}
+
+fn path_string(field: &str, path: &Path) -> Result<CString, Error> {
+    string(field, path.as_os_str().as_bytes())
+}
+
+fn absolute(field: &str, path: &str) -> Result<CString, Error> {
+    if !path.starts_with('/') {
+        return Err(Error::invalid(field, path, "must be an absolute path"));
+    }
+    string(field, clean(path))
+}
+
+/// The shortest absolute path by the words alone: `a//b/../c/.` is `/a/c`. The kernel then finds
+/// out about symbolic links.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Directory and name of a clean absolute path.
+fn split(path: &str) -> (&str, &str) {
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some((directory, name)) => (directory, name),
+        None => ("/", path),
+    }
+}

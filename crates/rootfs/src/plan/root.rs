@@ -1,0 +1,201 @@
+//! Where the container's root comes from, and how it becomes the root.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Hook;
+use sys::mount::Attr;
+
+use super::{Planner, path_string, quoted};
+use crate::Error;
+use crate::op::{Action, Change, Op, Place};
+
+/// Annotation: the root is a read-only overlay of these unpacked layer directories.
+///
+/// Topmost first, separated by `:`; absolute, or relative to the bundle. A colon or a backslash in
+/// a directory's name has a backslash before it. `root.path` may then be absent or empty.
+pub const LAYERS: &str = "run.davit.root.layers";
+
+/// Annotation: with `true` all that is written in the root goes to a tmpfs and is gone afterwards.
+pub const EPHEMERAL: &str = "run.davit.root.ephemeral";
+
+impl Planner<'_> {
+    pub(super) fn root(&mut self) -> Result<(), Error> {
+        let path = self.root_path();
+        let layers = self.layers()?;
+        let ephemeral = self.ephemeral()?;
+        self.place = self.place(path.as_deref())?;
+        match (layers, path) {
+            (Some(layers), _) if ephemeral || layers.len() > 1 => {
+                self.overlay_root(&annotation(LAYERS), &layers, ephemeral)
+            }
+            // An overlay needs two directories at least; one alone is as good by itself.
+            (Some(layers), _) => {
+                let layer = layers.first().ok_or_else(|| Error::missing(annotation(LAYERS)))?;
+                self.tree_root(&annotation(LAYERS), layer, true)
+            }
+            (None, Some(path)) if ephemeral => self.overlay_root("root.path", &[path], ephemeral),
+            (None, Some(path)) => self.tree_root("root.path", &path, false),
+            (None, None) => Err(Error::missing("root.path")),
+        }
+    }
+
+    /// The root where there is no mount namespace.
+    pub(super) fn root_directory(&mut self) -> Result<(), Error> {
+        let refuse = |field| Err(Error::NoMountNamespace { field });
+        if self.layers()?.is_some() {
+            return refuse(annotation(LAYERS));
+        }
+        if self.ephemeral()? {
+            return refuse(annotation(EPHEMERAL));
+        }
+        let path = self.root_path().ok_or_else(|| Error::missing("root.path"))?;
+        let action = Action::RootDirectory(path_string("root.path", &path)?);
+        self.build.push(Op::new("root.path", quoted(&path.to_string_lossy()), action));
+        Ok(())
+    }
+
+    fn root_path(&self) -> Option<PathBuf> {
+        let path = self.spec.root().as_ref()?.path();
+        (!path.as_os_str().is_empty()).then(|| self.in_bundle(path))
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.spec.annotations().as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn layers(&self) -> Result<Option<Vec<PathBuf>>, Error> {
+        let Some(text) = self.annotation(LAYERS) else { return Ok(None) };
+        let names = split_layers(text);
+        if names.iter().any(String::is_empty) {
+            return Err(Error::invalid(annotation(LAYERS), text, "names an empty directory"));
+        }
+        Ok(Some(names.iter().map(|name| self.in_bundle(Path::new(name))).collect()))
+    }
+
+    fn ephemeral(&self) -> Result<bool, Error> {
+        match self.annotation(EPHEMERAL) {
+            None | Some("false") => Ok(self.host.ephemeral),
+            Some("true") => Ok(true),
+            Some(other) => {
+                Err(Error::invalid(annotation(EPHEMERAL), other, "must be true or false"))
+            }
+        }
+    }
+
+    /// Hooks that run before the root is entered expect it at `root.path`, and sources of later
+    /// mounts may lie below it. Where the parent opens all sources and there is no such hook,
+    /// nobody needs the path, which the container's root user perhaps cannot even reach.
+    fn place(&self, path: Option<&Path>) -> Result<Place, Error> {
+        match path {
+            Some(path) if !self.parent_opens || self.has_early_hooks() => {
+                Ok(Place::Directory(path_string("root.path", path)?))
+            }
+            _ => Ok(Place::OverRoot),
+        }
+    }
+
+    fn has_early_hooks(&self) -> bool {
+        let some = |hooks: &Option<Vec<Hook>>| hooks.as_ref().is_some_and(|list| !list.is_empty());
+        #[allow(deprecated)] // Engines still write `prestart`.
+        let early = |hooks: &oci_spec::runtime::Hooks| {
+            some(hooks.prestart()) || some(hooks.create_runtime()) || some(hooks.create_container())
+        };
+        self.spec.hooks().as_ref().is_some_and(early)
+    }
+
+    fn tree_root(&mut self, field: &str, path: &Path, layer: bool) -> Result<(), Error> {
+        let subject = quoted(&path.to_string_lossy());
+        let path = path_string(field, path)?;
+        let recursive = !layer;
+        let source = self.source((field, &subject), path, recursive, self.parent_opens);
+        let at = self.place.clone();
+        let mut changes = Vec::new();
+        if self.parent_opens {
+            changes.push(self.contained(recursive));
+        }
+        if layer {
+            changes.push(Change { set: Attr::RDONLY.bits(), ..Change::default() });
+        }
+        let action = Action::Root { source, recursive, at, changes };
+        self.build.push(Op::new(field, subject, action));
+        Ok(())
+    }
+
+    fn overlay_root(
+        &mut self,
+        field: &str,
+        layers: &[PathBuf],
+        ephemeral: bool,
+    ) -> Result<(), Error> {
+        let names: Vec<String> =
+            layers.iter().map(|layer| quoted(&layer.to_string_lossy())).collect();
+        let layers = layers.iter().map(|layer| path_string(field, layer));
+        let action = Action::RootOverlay {
+            layers: layers.collect::<Result<_, _>>()?,
+            ephemeral,
+            userxattr: self.host.user_namespace,
+            at: self.place.clone(),
+        };
+        self.build.push(Op::new(field, names.join(" over "), action));
+        Ok(())
+    }
+
+    pub(super) fn enter_root(&mut self) -> Result<(), Error> {
+        if !self.host.no_pivot {
+            self.enter.insert(0, Op::new("root", "", Action::Pivot));
+            return Ok(());
+        }
+        let mut first = Vec::new();
+        // A chroot leaves the host's procfs and sysfs reachable for the kernel's own check that a
+        // user namespace mounts no procfs with less hidden (mount_too_revealing).
+        for place in &self.host.proc_and_sys {
+            let action = Action::Hide(path_string("--no-pivot", place)?);
+            first.push(Op::new("--no-pivot", quoted(&place.to_string_lossy()), action));
+        }
+        let move_to_root = self.place != Place::OverRoot;
+        first.push(Op::new("root", "", Action::Chroot { move_to_root }));
+        self.enter.splice(0..0, first);
+        Ok(())
+    }
+
+    pub(super) fn read_only_root(&mut self) {
+        if self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+            self.enter.push(Op::new("root.readonly", "", Action::ReadOnlyRoot));
+        }
+    }
+}
+
+fn annotation(key: &str) -> String {
+    format!("annotations[{key:?}]")
+}
+
+/// Splits at colons; a backslash takes the meaning from the next character.
+fn split_layers(text: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut rest = text.chars();
+    while let Some(first) = rest.next() {
+        let plain = match first {
+            ':' => {
+                names.push(String::new());
+                continue;
+            }
+            '\\' => rest.next().unwrap_or('\\'),
+            other => other,
+        };
+        if let Some(name) = names.last_mut() {
+            name.push(plain);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_split_at_colons_that_have_no_backslash() {
+        assert_eq!(split_layers(r"/a:b\:c:/d\\"), ["/a", "b:c", r"/d\"]);
+        assert_eq!(split_layers("/a::/b"), ["/a", "", "/b"]);
+    }
+}
