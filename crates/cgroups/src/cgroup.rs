@@ -72,11 +72,19 @@ impl Cgroup {
     /// # Errors
     /// A failed system call. A directory that is not there has no processes.
     pub fn procs(&self) -> Result<Vec<i32>, Fault> {
+        Ok(self.procs_of(|_| true)?.into_iter().collect())
+    }
+
+    /// The processes in some of the trees.
+    pub(crate) fn procs_of(
+        &self,
+        wanted: impl Fn(&Member) -> bool,
+    ) -> Result<BTreeSet<i32>, Fault> {
         let mut pids = BTreeSet::new();
-        for member in &self.members {
+        for member in self.members.iter().filter(|member| wanted(member)) {
             collect_procs(&member.directory, &mut pids).map_err(Fault::at(&member.directory))?;
         }
-        Ok(pids.into_iter().collect())
+        Ok(pids)
     }
 
     /// How many processes the kernel has killed here for want of memory; `None` where there is no

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use sys::During;
 
 const DIRECTORY: OFlag =
@@ -38,6 +38,12 @@ pub(crate) fn open(
 pub(crate) fn write(directory: BorrowedFd<'_>, name: &str, value: &str) -> Result<(), sys::Error> {
     let file = open(directory, name, OFlag::O_WRONLY)?;
     nix::unistd::write(&file, value.as_bytes()).during("write").map(drop)
+}
+
+/// The whole content of a file by its whole path.
+pub(crate) fn read_path(path: &Path) -> Result<String, sys::Error> {
+    let file = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    content(&file.during("open")?)
 }
 
 /// The whole content.
@@ -83,6 +89,11 @@ pub(crate) fn has_processes(directory: BorrowedFd<'_>) -> Result<bool, sys::Erro
 
 /// The names of the directories in a directory. Removed in the meantime, it has none.
 pub(crate) fn children(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, sys::Error> {
+    // Each child's `..` is a link to its parent; two links are the directory's own. (File systems
+    // that do not count say 1.)
+    if fstat(directory).during("fstat")?.st_nlink == 2 {
+        return Ok(Vec::new());
+    }
     let mut opened =
         match Dir::openat(directory, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(Vec::new()),

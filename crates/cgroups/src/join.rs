@@ -11,6 +11,9 @@ use crate::cgroup::Member;
 use crate::{Applied, Cgroup, Fault, file};
 
 /// The open ends through which a new process enters.
+///
+/// A new cgroup namespace has to come after all of them: its root is where its maker is then. (With
+/// `CLONE_NEWCGROUP` in the same clone3(2) that would be the parent's cgroup, not `into`.)
 #[derive(Debug, Default)]
 pub struct Join {
     /// The cgroup v2 directory: clone3(2) makes the process in it (`CLONE_INTO_CGROUP`).
@@ -76,7 +79,7 @@ impl Cgroup {
             return Ok(join);
         };
         let source = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&source).during("read").map_err(Fault::at(&source))?;
+        let text = file::read_path(Path::new(&source)).map_err(Fault::at(&source))?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
         let below =
             Path::new(path.trim_start_matches('/')).strip_prefix(&member.path).map_err(|_| {

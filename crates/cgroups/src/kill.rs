@@ -7,10 +7,19 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::{Cgroup, Fault, file};
+use crate::{Cgroup, Fault, Member, file};
 
 /// How long processes may take to stand still before they are killed while they run.
 const FREEZE: Duration = Duration::from_millis(500);
+
+/// Which processes have to be killed one by one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// All of them: no `cgroup.kill` (an old kernel, a v1 host).
+    All,
+    /// Those that `cgroup.kill` did not reach: in a tree of v1, but not in the one of v2.
+    BeyondUnified,
+}
 
 impl Cgroup {
     /// Sends SIGKILL to every process in the cgroup and below, in any tree. Does not wait for their
@@ -19,12 +28,26 @@ impl Cgroup {
     /// # Errors
     /// [`Fault::Busy`] when there were still new processes at the deadline; a failed system call.
     pub fn kill(&self, deadline: Instant) -> Result<(), Fault> {
-        if !self.kill_unified()? || self.members.len() > 1 {
-            // What cgroup v2 could not reach: an old kernel, a v1 host, or a process that had not
-            // joined every tree yet when its maker was killed.
-            self.kill_each(deadline)?;
+        let scope = if self.kill_unified()? { Scope::BeyondUnified } else { Scope::All };
+        if scope == Scope::BeyondUnified && self.members.len() == 1 {
+            return Ok(());
         }
-        Ok(())
+        if !self.targets(scope)?.is_empty() {
+            self.kill_each(scope, deadline)?;
+        }
+        self.thaw_v1()
+    }
+
+    /// Who is left to be killed one by one.
+    fn targets(&self, scope: Scope) -> Result<BTreeSet<i32>, Fault> {
+        let mut pids = self.procs_of(|member| !member.is_unified())?;
+        // Read last: who has left it meanwhile has left every tree.
+        let unified = self.procs_of(Member::is_unified)?;
+        match scope {
+            Scope::All => pids.extend(unified),
+            Scope::BeyondUnified => pids.retain(|pid| !unified.contains(pid)),
+        }
+        Ok(pids)
     }
 
     /// `cgroup.kill` (Linux 5.14): atomic, and frozen processes die too. Whether it is there.
@@ -44,26 +67,22 @@ impl Cgroup {
         }
     }
 
-    /// One by one. Frozen, so that none forks meanwhile; where that fails, until no new one appears.
-    fn kill_each(&self, deadline: Instant) -> Result<(), Fault> {
-        if self.procs()?.is_empty() {
-            return self.thaw_v1();
-        }
+    /// Frozen, so that none forks meanwhile; where that fails, until no new one appears.
+    fn kill_each(&self, scope: Scope, deadline: Instant) -> Result<(), Fault> {
         // Best effort: it only saves rounds.
         let frozen = self.freeze(deadline.min(Instant::now() + FREEZE)).is_ok();
-        let killed = self.kill_rounds(deadline);
+        let killed = self.kill_rounds(scope, deadline);
         if frozen {
             self.thaw()?;
         }
-        self.thaw_v1()?;
         killed
     }
 
-    fn kill_rounds(&self, deadline: Instant) -> Result<(), Fault> {
+    fn kill_rounds(&self, scope: Scope, deadline: Instant) -> Result<(), Fault> {
         let mut signalled = BTreeSet::new();
         loop {
-            let fresh: Vec<i32> =
-                self.procs()?.into_iter().filter(|pid| !signalled.contains(pid)).collect();
+            let targets = self.targets(scope)?;
+            let fresh: Vec<i32> = targets.difference(&signalled).copied().collect();
             if fresh.is_empty() {
                 return Ok(());
             }
@@ -83,7 +102,7 @@ impl Cgroup {
             .iter()
             .filter_map(|pid| Some((*pid, sys::pidfd::open(Pid::from_raw(*pid)).ok()?)))
             .collect();
-        let still: BTreeSet<i32> = self.procs()?.into_iter().collect();
+        let still = self.procs_of(|_| true)?;
         for (pid, handle) in held.iter().filter(|(pid, _)| still.contains(pid)) {
             match sys::pidfd::send_signal(handle.as_fd(), libc::SIGKILL) {
                 Err(error) if error.errno != Errno::ESRCH => {

@@ -10,6 +10,7 @@ use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 use sys::During;
 
+use crate::file;
 use crate::path::below_mount;
 use crate::plan::Request;
 
@@ -144,8 +145,7 @@ impl Layout {
 
 impl Unified {
     fn at(mountpoint: PathBuf) -> Result<Self, sys::Error> {
-        let controllers =
-            std::fs::read_to_string(mountpoint.join("cgroup.controllers")).during("read")?;
+        let controllers = file::read_path(&mountpoint.join("cgroup.controllers"))?;
         let controllers = controllers.split_whitespace().map(str::to_owned).collect();
         Ok(Self { mountpoint, controllers })
     }

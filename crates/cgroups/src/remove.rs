@@ -68,32 +68,39 @@ impl Cgroup {
         Fault::Busy { path: path.to_path_buf(), pids: self.procs().unwrap_or_default() }
     }
 
-    /// Waits until the processes are gone, without asking again and again where the kernel can tell:
+    /// Waits for a reason to try again, without asking again and again where the kernel can tell:
     /// `cgroup.events` of v2, or else a pidfd of some process that is left.
     fn wait_until_empty(
         &self,
         directory: BorrowedFd<'_>,
         deadline: Instant,
     ) -> Result<(), sys::Error> {
-        match file::open(directory, "cgroup.events", OFlag::O_RDONLY) {
-            Ok(events) => match wait_for_event(&events, "populated", 0, deadline) {
-                Err(error) if is_gone(error.errno) => {}
-                result => {
-                    result?;
-                }
-            },
+        let told = match file::open(directory, "cgroup.events", OFlag::O_RDONLY) {
+            Ok(events) => wait_for_end(&events, deadline),
             Err(error) if is_gone(error.errno) => {
                 let pids = self.procs().unwrap_or_default();
-                let alive = pids.iter().find_map(|pid| sys::pidfd::open(Pid::from_raw(*pid)).ok());
-                if let Some(process) = alive {
-                    wait(process.as_fd(), PollFlags::POLLIN, deadline)?;
+                match pids.iter().find_map(|pid| sys::pidfd::open(Pid::from_raw(*pid)).ok()) {
+                    Some(process) => wait(process.as_fd(), PollFlags::POLLIN, deadline),
+                    None => Ok(false),
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
+        };
+        match told {
+            Err(error) if !is_gone(error.errno) => return Err(error),
+            Ok(true) => {}
+            _ => std::thread::sleep(INTERVAL),
         }
-        std::thread::sleep(INTERVAL);
         Ok(())
     }
+}
+
+/// Waits until a cgroup v2 that holds processes holds none; false at once where it holds none now.
+fn wait_for_end(events: &OwnedFd, deadline: Instant) -> Result<bool, sys::Error> {
+    if file::value_of(&file::content(events)?, "populated") == Some(0) {
+        return Ok(false);
+    }
+    wait_for_event(events, "populated", 0, deadline)
 }
 
 /// Where a walk stands: a directory's name in the one above, and which of its children are left.

@@ -202,6 +202,26 @@ fn kill_reaches_every_process() {
     }
 }
 
+/// Its maker was killed in between, or it left: `cgroup.kill` does not see it.
+#[test]
+fn kill_reaches_who_is_in_some_trees_only() {
+    for (kind, layout) in layouts() {
+        if kind != "hybrid" {
+            continue;
+        }
+        let scene = Scene::new("some", kind, &layout, "{}");
+        let mut join = scene.apply().into_join(&scene.cgroup).unwrap();
+        join.into = None;
+        join.procs.truncate(1);
+        let pid = spawn(&join, sleep);
+        until("joined", || scene.cgroup.procs().unwrap() == [pid.as_raw()]);
+        scene.cgroup.kill(soon()).unwrap();
+        assert_eq!(wait(pid), WaitStatus::Signaled(pid, Signal::SIGKILL, false));
+        scene.cgroup.remove(soon()).unwrap();
+        assert!(scene.is_gone());
+    }
+}
+
 #[test]
 fn a_record_alone_removes_half_a_cgroup() {
     for (kind, layout) in layouts() {
