@@ -12,7 +12,17 @@ const INSIDE: &str = "ROOTFS_TEST_INSIDE";
 
 /// How a test gets its namespaces: arguments of unshare(1).
 pub(crate) const ROOT: &[&str] = &["--mount", "--propagation", "private"];
-pub(crate) const SHARED: &[&str] = &["--mount", "--propagation", "shared"];
+/// Like a runtime on a host that shares its mounts; the parent process is on that host.
+pub(crate) const SHARED: &[&str] = &[
+    "--mount",
+    "--propagation",
+    "shared",
+    "--fork",
+    "unshare",
+    "--mount",
+    "--propagation",
+    "unchanged",
+];
 pub(crate) const USER: &[&str] = &["--mount", "--user", "--map-root-user"];
 
 /// Runs `body` in new namespaces: this test binary is executed again, for this one test.
