@@ -135,14 +135,6 @@ fn global_options() {
 }
 
 #[test]
-fn global_options_may_stand_after_the_command() {
-    davit_only!("a kindness of ours: engines put them first");
-    let c = Container::new(&["true"]);
-    let run = c.call(&["state", "nosuch"]).done();
-    run.refuses(&["does not exist"]);
-}
-
-#[test]
 fn list() {
     spec!();
     let c = Container::sleeper();

@@ -182,6 +182,7 @@ fn without_args_and_env() {
 #[test]
 fn fds_of_the_runtime_are_not_theirs() {
     spec!();
+    peer_fails!("runc", "1.1 leaks its socket, log pipe and FIFO into createContainer hooks");
     let c = with_log(Container::sh("true"));
     let log = c.path("log");
     let c = c.with(|c| {

@@ -1,0 +1,134 @@
+//! An ordinary user's containers: a user namespace with the one id that everybody may map.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::process::Command;
+
+use integration::*;
+
+const UID: u32 = 4711;
+
+/// The words that make root an ordinary user; none if we are one already.
+fn as_user() -> Vec<&'static str> {
+    if nix::unistd::geteuid().is_root() { vec!["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all"] } else { vec![] }
+}
+
+/// Why an ordinary user cannot run containers here, if so.
+fn impossible() -> Option<String> {
+    let words = as_user();
+    let mut all = words.clone();
+    all.extend(["unshare", "-U", "-r", "true"]);
+    if !Command::new(all[0]).args(&all[1..]).status().is_ok_and(|status| status.success()) {
+        return Some("no user namespaces for ordinary users here".into());
+    }
+    let mut all = words;
+    all.extend(["test", "-x"]);
+    let readable = Command::new("env").args(&all).arg(&runtime::runtime().path).status();
+    (!readable.is_ok_and(|status| status.success())).then(|| "other users cannot reach the binary".to_owned())
+}
+
+/// A container for that user, with the namespaces and mounts that need no more.
+fn rootless(script: &str) -> Container {
+    let c = Container::sh(script).with(|c| {
+        let uid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
+        let gid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::getegid().as_raw() };
+        config::set_namespace(c, "user", None);
+        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
+        c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
+        let linux = c["linux"].as_object_mut().expect("linux");
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+        config::drop_mount(c, "/sys/fs/cgroup");
+        for mount in c["mounts"].as_array_mut().expect("mounts") {
+            if let Some(options) = mount["options"].as_array_mut() {
+                // Group 5 is not mapped.
+                options.retain(|option| option != "gid=5");
+            }
+        }
+    });
+    if nix::unistd::geteuid().is_root() {
+        let own = Command::new("chown").args(["-R", "4711:4711"]).arg(c.dir()).status();
+        assert!(own.is_ok_and(|status| status.success()));
+    }
+    c
+}
+
+fn run(c: &Container, options: &[&str]) -> Outcome {
+    c.write();
+    if nix::unistd::geteuid().is_root() {
+        chown(c.bundle().join("config.json"), Some(UID), Some(UID)).expect("chown");
+    }
+    let run = c.through_with_bundle(&as_user(), "run", options).env("XDG_RUNTIME_DIR", c.path("")).done();
+    c.assert_nothing_left();
+    run
+}
+
+#[test]
+fn runs() {
+    skip_if!(impossible());
+    let c = rootless("id -u; hostname; cat /proc/self/uid_map | tr -s ' '; echo x >/dev/null && touch /file && echo wrote");
+    let run = run(&c, &[]).ok();
+    assert_eq!(run.lines()[..2], ["0", "davit"]);
+    assert!(run.out.ends_with("wrote\n"), "{run:?}");
+    assert!(c.rootfs().join("file").exists());
+}
+
+#[test]
+fn exit_codes_and_errors() {
+    skip_if!(impossible());
+    run(&rootless("exit 7"), &[]).exits(7);
+    let c = rootless("true").with(|c| c["process"]["args"] = json!(["nosuch"]));
+    run(&c, &[]).refuses(&["exec: \"nosuch\": executable file not found in $path"]);
+}
+
+#[test]
+fn create_exec_delete() {
+    skip_if!(impossible());
+    let c = rootless("while :; do sleep 0.05; done");
+    c.write();
+    let as_user = as_user();
+    let call = |words: &[&str]| c.call_through(&as_user, words).env("XDG_RUNTIME_DIR", c.path("")).done();
+    call(&["create", "--bundle", &c.path("bundle"), &c.id]).ok();
+    call(&["start", &c.id]).ok();
+    assert_eq!(call(&["exec", &c.id, "id", "-u"]).ok().out, "0\n");
+    call(&["kill", &c.id, "KILL"]).ok();
+    call(&["delete", "--force", &c.id]).exits(0);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn ids_that_are_not_mapped_are_refused() {
+    skip_if!(impossible());
+    let c = rootless("true").with(|c| c["process"]["user"]["uid"] = 5.into());
+    run(&c, &[]).refuses(&["process.user.uid"]);
+    let more = rootless("true").with(|c| c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": 10 }]));
+    run(&more, &[]).refuses(&[]);
+}
+
+#[test]
+fn ephemeral_roots() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_davit("a flag of ours"));
+    let c = rootless("echo x >/new; cat /new; rm /etc/passwd; ls /etc");
+    assert_eq!(run(&c, &["--ephemeral"]).ok().out, "x\ngroup\n");
+    assert!(!c.rootfs().join("new").exists());
+}
+
+#[test]
+fn layers() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_davit("an annotation of ours"));
+    let c = rootless("cat /layer; echo x >/new; cat /new");
+    fs::create_dir(c.path("upper")).expect("mkdir");
+    fs::write(c.path("upper/layer"), "a layer\n").expect("write");
+    let layers = format!("{}:{}", c.path("upper"), c.path("bundle/rootfs"));
+    let c = c.with(|c| c["annotations"] = json!({ "run.davit.root.layers": layers, "run.davit.root.ephemeral": "true" }));
+    assert_eq!(run(&c, &[]).ok().out, "a layer\nx\n");
+}
+
+#[test]
+fn limits_without_a_cgroup_are_refused() {
+    skip_if!(impossible());
+    let c = rootless("true").with(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 5 } }));
+    run(&c, &[]).refuses(&["linux.resources.pids"]);
+}
