@@ -96,7 +96,7 @@ fn enable(
     for name in needed {
         if let Err(error) = file::write(directory, control, &format!("+{name}")) {
             // A level that belongs to another user may have given it to us already.
-            let enabled = file::read(directory, control)?;
+            let enabled = file::read(directory, control).unwrap_or_default();
             if !enabled.split_whitespace().any(|other| other == name) {
                 return Err(error);
             }
@@ -190,4 +190,101 @@ fn delegate(directory: BorrowedFd<'_>, uid: u32) -> Result<(), sys::Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    struct Fake(tempfile::TempDir);
+
+    impl Fake {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, content) in files {
+                fs::write(directory.path().join(name), content).unwrap();
+            }
+            Self(directory)
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.0.path().join(name)).unwrap()
+        }
+
+        fn write(&self, file: &str, values: &[&str], missing: Missing) -> Op {
+            Op::Write {
+                directory: self.0.path().to_path_buf(),
+                file: file.to_owned(),
+                values: values.iter().map(|value| (*value).to_owned()).collect(),
+                missing,
+                field: "linux.resources.x".into(),
+            }
+        }
+    }
+
+    #[test]
+    fn files_are_written_in_order() {
+        let fake = Fake::new(&[("io.max", ""), ("io.weight", "")]);
+        let instead =
+            |file: &str| Missing::Instead { file: file.to_owned(), values: vec!["910".to_owned()] };
+        apply(&[
+            fake.write("io.max", &["one ", "two"], Missing::Refused),
+            fake.write("nosuch", &["x"], Missing::Fine),
+            fake.write("io.bfq.weight", &["100"], instead("io.weight")),
+        ])
+        .unwrap();
+        assert_eq!(fake.read("io.max"), "one two");
+        assert_eq!(fake.read("io.weight"), "910");
+    }
+
+    #[test]
+    fn a_failure_names_its_step() {
+        let fake = Fake::new(&[("a", "")]);
+        let ops = [
+            fake.write("a", &["1"], Missing::Refused),
+            fake.write("memory.max", &["1"], Missing::Refused),
+        ];
+        let failure = apply(&ops).unwrap_err();
+        assert_eq!((failure.op, failure.error.errno), (1, Errno::ENOENT));
+        assert_eq!(ops[1].hint(&failure.error), Some("this kernel does not have the file"));
+        // Nothing is ever created by a write.
+        assert!(!fake.0.path().join("memory.max").exists());
+    }
+
+    #[test]
+    fn a_limit_below_the_usage_is_refused_when_asked_for() {
+        let fake = Fake::new(&[("memory.current", "4096\n")]);
+        let check = |limit| Op::CheckUsage { directory: fake.0.path().to_path_buf(), limit };
+        apply(&[check(4096)]).unwrap();
+        let failure = apply(&[check(4095)]).unwrap_err();
+        assert_eq!(failure.error.to_string(), "memory.current: device or resource busy");
+    }
+
+    #[test]
+    fn delegation_gives_the_directory_and_the_listed_files_only() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let fake = Fake::new(&[("cgroup.procs", ""), ("memory.max", "")]);
+        apply(&[Op::Delegate { directory: fake.0.path().to_path_buf(), uid: 1234 }]).unwrap();
+        let owner = |name: &str| fs::metadata(fake.0.path().join(name)).unwrap().uid();
+        assert_eq!((owner("."), owner("cgroup.procs"), owner("memory.max")), (1234, 1234, 0));
+    }
+
+    #[test]
+    fn controllers_for_accounting_are_optional() {
+        let fake = Fake::new(&[]);
+        // A directory in the place of the file: reading and writing fail, so nothing is given.
+        fs::create_dir(fake.0.path().join("cgroup.subtree_control")).unwrap();
+        let enable = |needed: &[&str], wanted: &[&str]| Op::Enable {
+            directory: fake.0.path().to_path_buf(),
+            needed: needed.iter().map(|name| (*name).to_owned()).collect(),
+            wanted: wanted.iter().map(|name| (*name).to_owned()).collect(),
+            field: String::new(),
+        };
+        apply(&[enable(&[], &["memory"])]).unwrap();
+        assert!(apply(&[enable(&["memory"], &[])]).is_err());
+    }
 }
