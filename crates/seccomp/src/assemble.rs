@@ -66,10 +66,9 @@ impl Assembler {
     /// A return of `action`: one within reach, or a new one.
     pub(crate) fn ret(&mut self, action: u32) -> Label {
         let position = self.returns.iter().position(|&(known, _)| known == action);
-        if let Some(&(_, label)) = position.and_then(|at| self.returns.get(at)) {
-            if self.distance(label) <= REACH {
-                return label;
-            }
+        let known = position.and_then(|at| self.returns.get(at)).map(|&(_, label)| label);
+        if let Some(label) = known.filter(|&label| self.distance(label) <= REACH) {
+            return label;
         }
         let label = self.push(RETURN, 0, 0, action);
         match position.and_then(|at| self.returns.get_mut(at)) {
@@ -88,10 +87,9 @@ impl Assembler {
             return self.ret(k);
         }
         let position = self.stones.iter().position(|&(target, _)| target == label);
-        if let Some(&(_, stone)) = position.and_then(|at| self.stones.get(at)) {
-            if self.distance(stone) <= REACH {
-                return stone;
-            }
+        let known = position.and_then(|at| self.stones.get(at)).map(|&(_, stone)| stone);
+        if let Some(stone) = known.filter(|&stone| self.distance(stone) <= REACH) {
+            return stone;
         }
         let stone = self.jump(label);
         match position.and_then(|at| self.stones.get_mut(at)) {

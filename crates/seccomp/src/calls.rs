@@ -131,7 +131,7 @@ fn verdict(
         return Ok(Verdict::Return(rule.action));
     }
     let mut chain: Vec<_> = group.iter().filter_map(rule).collect();
-    chain.sort_by_cached_key(|(_, rule)| rule.precedence());
+    chain.sort_by_cached_key(|(_, rule)| rule.precedence(arch.wide()));
     check_contradiction(arch, group, &chain)?;
     let chain: Chain = chain.into_iter().map(|(index, _)| index).collect();
     Ok(Verdict::Chain(chains.iter().position(|known| *known == chain).unwrap_or_else(|| {

@@ -7,17 +7,15 @@
 //! 1. An architecture that is neither the host's own nor listed: the thread is killed. x32 is an architecture
 //!    of its own, told by bit 30 of the number. Listed architectures that the host cannot run are skipped.
 //! 2. Where the default action refuses (kill, trap, errno), a number greater than every number the profile
-//!    names on that architecture is newer than the profile and gets ENOSYS, so that a libc falls back.
-//!    Where runc counts arm's private calls (0xf0001 and up) among them, davit does not: no new call would
-//!    ever be above those.
+//!    names on that architecture is newer than the profile and gets ENOSYS, so that a libc falls back. Arm's
+//!    private calls (0xf0000 and up) stand apart; runc counts them, so that nothing is ever newer there.
 //! 3. Entries whose action is the default action are skipped.
-//! 4. Of the entries left that name the call, the first without `args` decides; an entry without `args` wins
-//!    over all with `args`, wherever it stands.
-//! 5. Otherwise the conditional ones are tried and the first match decides; all conditions of an entry must
-//!    hold, but an entry that tests one argument twice is as many entries as it has conditions. They are tried
-//!    not in the order of the file but in libseccomp's: see [`Rule::precedence`](profile::Rule::precedence).
-//!    Two entries with the same conditions and different actions contradict each other and are refused.
-//! 6. Otherwise the default action.
+//! 4. Of the rules that are left for a call, the first that matches decides, tried not in the order of the
+//!    file but in libseccomp's ([`Rule::precedence`](profile::Rule::precedence)): an entry without `args` wins
+//!    over all with `args`, wherever it stands, and the first of several; more specific comparisons come
+//!    before less specific ones. An entry that tests one argument twice is as many rules as it has
+//!    conditions. Two entries with equal `args` and different actions are refused.
+//! 5. Otherwise the default action.
 //!
 //! Architectures with `socketcall` and `ipc` (x86, ppc64le, s390x) reach the socket and System V calls on two
 //! ways: a rule for `bind` also becomes one for `socketcall` with first argument 2. There the other arguments
@@ -31,7 +29,13 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::print_stdout
+    )
 )]
 
 mod arch;

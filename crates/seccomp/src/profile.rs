@@ -70,29 +70,30 @@ pub(crate) enum Test {
 }
 
 impl Rule {
-    fn new(action: u32, conditions: Vec<Condition>, entry: usize) -> Self {
+    fn new(action: u32, mut conditions: Vec<Condition>, entry: usize) -> Self {
+        // Where no bit is compared, the condition always holds.
+        conditions.retain(|condition| condition.mask != 0);
         Self { action, conditions, entry, multiplexed: false }
     }
 
-    /// The order in which libseccomp 2.4 and later tries conditional rules of one call: those that start at
-    /// a later argument first, then equalities before upper bounds before lower bounds, then the narrower
-    /// bound (or the greater value) first, then the one that compares more bits; a rule before those that
-    /// are its beginning. Only equal rules are equal in this order.
-    pub(crate) fn precedence(&self) -> impl Ord + use<> {
+    /// The order in which libseccomp 2.4 and later tries the rules of one call: a rule before those that it
+    /// is the beginning of, so one without conditions before all; then those that test a later argument
+    /// first; equalities before upper bounds before lower bounds; the narrower bound, or the greater value,
+    /// first; then the one that compares more bits. Arguments have 64 bits if `wide`.
+    pub(crate) fn precedence(&self, wide: bool) -> impl Ord + use<> {
+        let word = if wide { u64::MAX } else { u64::from(u32::MAX) };
         let key = |condition: &Condition| {
+            let value = condition.value & word;
             let (class, value) = match (condition.test, condition.negated) {
-                (Test::Equal, _) => (0, !condition.value),
-                (_, true) => (1, condition.value),
-                (_, false) => (2, !condition.value),
+                (Test::Equal, _) => (0, !value),
+                (_, true) => (1, value),
+                (_, false) => (2, !value),
             };
             let strict = condition.test == Test::Greater;
             let kind = (strict, condition.negated);
             (Reverse(condition.index), class, value, Reverse(condition.mask), kind)
         };
-        // A longer rule is greater than its beginning; Reverse of absence puts it first.
-        let mut keys: Vec<_> = self.conditions.iter().map(|c| (false, Some(key(c)))).collect();
-        keys.push((true, None));
-        keys
+        self.conditions.iter().map(key).collect::<Vec<_>>()
     }
 }
 

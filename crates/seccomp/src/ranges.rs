@@ -3,6 +3,7 @@
 use crate::arch::{Arch, X32_BIT};
 use crate::calls::{Calls, Verdict};
 use crate::profile::Profile;
+use crate::table::ARM_PRIVATE;
 
 /// Returned for calls newer than the profile.
 const ENOSYS: Verdict = Verdict::Return(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
@@ -53,8 +54,10 @@ pub(crate) fn ranges(profile: &Profile, calls: &Calls, verdicts: &[(u32, Verdict
     if let Some(greatest) = newer_than {
         push(&mut ranges, greatest + 1, Target::Verdict(ENOSYS));
     }
-    // Only arm's private calls are above the greatest number.
-    push_calls(&mut ranges, above, ENOSYS);
+    if calls.arch == Arch::Arm {
+        push(&mut ranges, ARM_PRIVATE, Target::Verdict(default));
+    }
+    push_calls(&mut ranges, above, default);
     ranges
 }
 

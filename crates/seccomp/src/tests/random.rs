@@ -1,0 +1,128 @@
+//! Random profiles and calls.
+
+use oci_spec::runtime::LinuxSeccomp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{Arch, table};
+
+/// Calls that meet often enough for entries to collide; also both ways to a call, and x32's own numbers.
+const CROWDED: [&str; 10] = [
+    "read",
+    "socket",
+    "bind",
+    "accept4",
+    "socketcall",
+    "ipc",
+    "shmget",
+    "personality",
+    "ioctl",
+    "clone",
+];
+
+fn action() -> impl Strategy<Value = (&'static str, Option<u32>)> {
+    prop_oneof![
+        4 => Just(("SCMP_ACT_ALLOW", None)),
+        3 => prop::option::of(1u32..4).prop_map(|errno| ("SCMP_ACT_ERRNO", errno)),
+        1 => Just(("SCMP_ACT_KILL_PROCESS", None)),
+        1 => Just(("SCMP_ACT_KILL", None)),
+        1 => Just(("SCMP_ACT_TRAP", None)),
+        1 => Just(("SCMP_ACT_LOG", None)),
+        1 => prop::option::of(0u32..3).prop_map(|message| ("SCMP_ACT_TRACE", message)),
+    ]
+}
+
+fn value(wide: bool) -> BoxedStrategy<u64> {
+    let narrow = prop_oneof![0u64..4, Just(u64::from(u32::MAX)), any::<u32>().prop_map(u64::from)];
+    match wide {
+        false => narrow.boxed(),
+        true => prop_oneof![
+            3 => narrow,
+            1 => (0u64..3, 0u64..3).prop_map(|(high, low)| high << 32 | low),
+            1 => any::<u64>(),
+        ]
+        .boxed(),
+    }
+}
+
+fn arg(wide: bool) -> impl Strategy<Value = Value> {
+    let op = prop::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"]);
+    (0usize..6, value(wide), value(wide), op).prop_map(|(index, value, value_two, op)| {
+        json!({"index": index, "value": value, "valueTwo": value_two, "op": format!("SCMP_CMP_{op}")})
+    })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => prop::sample::select(CROWDED.to_vec()).prop_map(str::to_owned),
+        6 => (0..table::rows().len()).prop_map(|index| table::rows()[index].name.to_owned()),
+        1 => Just("no_such_call".to_owned()),
+    ]
+}
+
+fn entry(wide: bool) -> impl Strategy<Value = Value> {
+    let args = prop_oneof![
+        3 => Just(Vec::new()),
+        2 => prop::collection::vec(arg(wide), 1..4),
+    ];
+    (prop::collection::vec(name(), 1..12), action(), args).prop_map(
+        |(names, (action, errno), args)| match errno {
+            Some(errno) => {
+                json!({"names": names, "action": action, "errnoRet": errno, "args": args})
+            }
+            None => json!({"names": names, "action": action, "args": args}),
+        },
+    )
+}
+
+/// A host, and a profile for it. Values stay below 32 bits unless `wide`.
+pub(crate) fn profile(wide: bool) -> impl Strategy<Value = (Arch, LinuxSeccomp)> {
+    let host = prop_oneof![3 => Just(Arch::X86_64), 1 => prop::sample::select(Arch::ALL.to_vec())];
+    let archs = prop::sample::subsequence(Arch::ALL.to_vec(), 0..=8);
+    (host, archs, action(), prop::collection::vec(entry(wide), 0..14)).prop_map(
+        |(host, archs, (action, errno), entries)| {
+            let archs: Vec<&str> = archs.iter().map(|arch| arch.name()).collect();
+            let mut profile = json!({
+                "defaultAction": action, "architectures": archs, "syscalls": entries,
+            });
+            if let Some(errno) = errno {
+                profile["defaultErrnoRet"] = json!(errno);
+            }
+            // No program of the host's own kind is x32.
+            let host = if host == Arch::X32 { Arch::X86_64 } else { host };
+            (host, serde_json::from_value(profile).unwrap())
+        },
+    )
+}
+
+/// Values at and around those of the profile, and some more.
+pub(crate) fn interesting_values(profile: &LinuxSeccomp) -> Vec<u64> {
+    let mut values = vec![0, 1, 2, 5, 18, 23, u64::from(u32::MAX), u64::MAX, 1 << 32, 0x10001];
+    for syscall in profile.syscalls().iter().flatten() {
+        for arg in syscall.args().iter().flatten() {
+            for value in [arg.value(), arg.value_two().unwrap_or(0)] {
+                values.extend([value, value.wrapping_add(1), value.wrapping_sub(1)]);
+                values.extend([value ^ (1 << 32), value & u64::from(u32::MAX)]);
+            }
+        }
+    }
+    values
+}
+
+/// A small generator of its own, so that many calls cost little.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        from[self.0 as usize % from.len()]
+    }
+
+    /// Arguments as the kernel hands them over: no high words from 32-bit programs.
+    pub(crate) fn args(&mut self, arch: Arch, values: &[u64]) -> [u64; 6] {
+        let bits = if arch.wide() { u64::MAX } else { u64::from(u32::MAX) };
+        std::array::from_fn(|_| self.pick(values) & bits)
+    }
+}
