@@ -6,8 +6,7 @@ use std::fmt;
 use sys::mount::Attr;
 
 use crate::op::{
-    Action, Change, Device, Filesystem, Layer, Op, Place, Propagation, Rule, Setting, Source,
-    Target,
+    Action, Change, Device, Filesystem, Layer, Op, Place, Propagation, Setting, Source, Target,
 };
 
 impl fmt::Display for Op {
@@ -77,6 +76,10 @@ impl fmt::Display for Action {
                 f.write_str("new terminal -> \"/dev/console\"")?;
                 size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
             }
+            Self::Terminal { size, .. } => {
+                f.write_str("new terminal")?;
+                size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
+            }
             Self::Hide(path) => write!(f, "hide {}", Quoted(path)),
             Self::Pivot => f.write_str("pivot_root, and let go of the old root"),
             Self::Chroot { .. } => f.write_str("chroot"),
@@ -133,8 +136,7 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Quoted(&self.path).fmt(f)?;
-        if self.rule == Rule::NoLinks { f.write_str(" (no link)") } else { Ok(()) }
+        Quoted(&self.path).fmt(f)
     }
 }
 

@@ -26,4 +26,4 @@ pub use op::{
     Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
     Rule, Setting, Source, Target, phases,
 };
-pub use plan::{EPHEMERAL, LAYERS, parent_opens_sources, plan};
+pub use plan::{EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan};

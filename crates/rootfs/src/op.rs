@@ -184,6 +184,15 @@ pub enum Action {
         /// The slot for the process's side.
         terminal: u16,
     },
+    /// Opens a pseudoterminal of the devpts in the root that this process has already.
+    Terminal {
+        /// Lines and columns, where the configuration says.
+        size: Option<(u16, u16)>,
+        /// The slot for the caller's side.
+        master: u16,
+        /// The slot for the process's side.
+        terminal: u16,
+    },
     /// Takes a procfs or sysfs of the host out of sight, or covers it.
     Hide(CString),
     /// pivot_root(2) into the container's root, and the old root is let go of.
@@ -360,7 +369,8 @@ impl Op {
             | Action::Symlink { .. }
             | Action::Node { .. }
             | Action::BindNode { .. }
-            | Action::Console { .. } => Phase::Build,
+            | Action::Console { .. }
+            | Action::Terminal { .. } => Phase::Build,
             Action::Hide(_)
             | Action::Pivot
             | Action::Chroot { .. }

@@ -183,7 +183,8 @@ impl Options {
 }
 
 /// Splits the options of a file system at commas, which mount(2) would do: not at those that a
-/// backslash or double quotes (of an SELinux context) protect.
+/// backslash or double quotes (of an SELinux context) protect, nor before a digit, which is how
+/// `mpol=bind:0,2` of tmpfs goes on (mm/shmem.c).
 pub(crate) fn split_data(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut begin = 0;
@@ -193,7 +194,7 @@ pub(crate) fn split_data(text: &str) -> Vec<&str> {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => quoted = !quoted,
-            b',' if !quoted => {
+            b',' if !quoted && !is_digit(text, at + 1) => {
                 parts.extend(text.get(begin..at));
                 begin = at + 1;
             }
@@ -203,4 +204,8 @@ pub(crate) fn split_data(text: &str) -> Vec<&str> {
     parts.extend(text.get(begin..));
     parts.retain(|part| !part.is_empty());
     parts
+}
+
+fn is_digit(text: &str, at: usize) -> bool {
+    text.as_bytes().get(at).is_some_and(u8::is_ascii_digit)
 }

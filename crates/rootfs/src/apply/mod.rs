@@ -109,6 +109,7 @@ impl Context {
                 self.make(action)
             }
             Action::Console { size, master, terminal } => self.console(*size, *master, *terminal),
+            Action::Terminal { size, master, terminal } => self.terminal(*size, *master, *terminal),
             Action::Hide(_)
             | Action::Pivot
             | Action::Chroot { .. }

@@ -184,3 +184,116 @@ pub(super) fn make_file(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> Re
     openat(directory, name, flags, Mode::from_bits_truncate(mode)).during("openat")?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What path_resolution(7) says, with the root as the only world and all that is missing made.
+    fn model(links: &BTreeMap<String, String>, path: &str) -> Option<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let mut way: Vec<String> = Vec::new();
+        let mut followed = 0;
+        while let Some(name) = rest.pop() {
+            match name.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    way.pop();
+                    continue;
+                }
+                _ => way.push(name),
+            }
+            let Some(points_to) = links.get(&way.join("/")) else { continue };
+            followed += 1;
+            if followed > MOST_LINKS {
+                return None;
+            }
+            way.pop();
+            if points_to.starts_with('/') {
+                way.clear();
+            }
+            rest.extend(points_to.split('/').rev().map(str::to_owned));
+        }
+        Some(way.join("/"))
+    }
+
+    fn real(root: &Path, path: &str, rule: Rule) -> Result<String, Error> {
+        let directory = File::open(root).unwrap();
+        let target = Target { path: CString::new(path).unwrap(), rule };
+        let found = destination(directory.as_fd(), &target, || Ok(Missing::Directory))?;
+        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found.fd));
+        let place = fs::read_link(name).unwrap();
+        let inside = place.strip_prefix(root.canonicalize().unwrap());
+        Ok(inside.expect("inside the root").to_str().unwrap().to_owned())
+    }
+
+    fn part() -> impl Strategy<Value = String> {
+        "(a|b|c|\\.\\.|\\.|)"
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        (any::<bool>(), prop::collection::vec(part(), 1..5))
+            .prop_map(|(absolute, parts)| {
+                if absolute { "/" } else { "" }.to_owned() + &parts.join("/")
+            })
+            .prop_filter("an empty path is no path", |path| !path.is_empty())
+    }
+
+    proptest! {
+        #[test]
+        fn a_destination_is_where_the_model_says(
+            places in prop::collection::vec(("[abc](/[abc])?", path()), 0..5),
+            wanted in path(),
+        ) {
+            let scratch = tempfile::tempdir().unwrap();
+            let root = scratch.path().join("root");
+            fs::create_dir(&root).unwrap();
+            let mut links = BTreeMap::new();
+            for (place, points_to) in places {
+                let file = root.join(&place);
+                // Only directories that are none themselves lead to a link.
+                let parent = place.rsplit_once('/').map(|(parent, _)| parent.to_owned());
+                if parent.as_ref().is_some_and(|parent| links.contains_key(parent)) {
+                    continue;
+                }
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                if symlink(&points_to, &file).is_ok() {
+                    links.insert(place, points_to);
+                }
+            }
+            match (real(&root, &wanted, Rule::OutsideProc), model(&links, &wanted)) {
+                (Ok(place), Some(expected)) => prop_assert_eq!(place, expected),
+                (Err(error), None) => prop_assert_eq!(error.errno, Errno::ELOOP),
+                (real, model) => prop_assert!(false, "{:?} {:?}", real, model),
+            }
+            // Nothing was made beside the root.
+            prop_assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+        }
+
+        #[test]
+        fn without_links_the_rule_makes_no_difference(wanted in path()) {
+            let scratch = tempfile::tempdir().unwrap();
+            let strict = real(scratch.path(), &wanted, Rule::NoLinks).unwrap();
+            prop_assert_eq!(strict, real(scratch.path(), &wanted, Rule::Proc).unwrap());
+        }
+    }
+
+    #[test]
+    fn no_link_is_followed_where_none_may_be() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("real")).unwrap();
+        symlink("real", scratch.path().join("link")).unwrap();
+        for path in ["/link", "/link/below", "/link/../real"] {
+            let error = real(scratch.path(), path, Rule::NoLinks).unwrap_err();
+            assert_eq!(error.errno, Errno::ELOOP, "{path}");
+        }
+        assert_eq!(fs::read_dir(scratch.path().join("real")).unwrap().count(), 0);
+    }
+}

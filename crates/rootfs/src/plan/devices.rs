@@ -90,7 +90,7 @@ impl Planner<'_> {
     }
 
     fn link(&mut self, name: &str, points_to: &str) -> Result<(), Error> {
-        let field = "default link";
+        let field = "default";
         let action = Action::Symlink {
             directory: directory_target(field, "/dev")?,
             name: string(field, name)?,

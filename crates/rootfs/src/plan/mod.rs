@@ -10,12 +10,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 pub use self::root::{EPHEMERAL, LAYERS};
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;
-use crate::{Error, Host, Propagation};
+use crate::{Console, Error, Host, Propagation};
 
 /// Plans the root of a container: the operations in their order, by phase.
 ///
@@ -40,6 +40,27 @@ pub fn parent_opens_sources(spec: &Spec, host: &Host) -> bool {
     // already exists is not the parent's.
     let joins = namespace(spec, LinuxNamespaceType::Mount) == Some(Namespace::Joined);
     host.user_namespace && host.privileged_parent && !joins
+}
+
+/// Plans the terminal of a further process (`exec`), in the root that it is in by then.
+///
+/// # Errors
+/// A size that no terminal can have.
+pub fn exec_terminal(process: &Process, console: Console) -> Result<Op, Error> {
+    let size = terminal_size(process.console_size())?;
+    let (master, terminal) = (console.master, console.terminal);
+    Ok(Op::new("process.terminal", "", Action::Terminal { size, master, terminal }))
+}
+
+fn terminal_size(asked: Option<oci_spec::runtime::Box>) -> Result<Option<(u16, u16)>, Error> {
+    let cells = |name: &str, value: u64| {
+        u16::try_from(value).map_err(|_| {
+            let field = format!("process.consoleSize.{name}");
+            Error::invalid(field, value.to_string(), "is more than a terminal can have")
+        })
+    };
+    let Some(size) = asked else { return Ok(None) };
+    Ok(Some((cells("height", size.height())?, cells("width", size.width())?)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,16 +200,7 @@ impl<'a> Planner<'a> {
     fn console(&mut self) -> Result<(), Error> {
         let Some(console) = self.host.console else { return Ok(()) };
         let asked = self.spec.process().as_ref().and_then(|process| process.console_size());
-        let cells = |name: &str, value: u64| {
-            u16::try_from(value).map_err(|_| {
-                let field = format!("process.consoleSize.{name}");
-                Error::invalid(field, value.to_string(), "is more than a terminal can have")
-            })
-        };
-        let size = match asked {
-            Some(size) => Some((cells("height", size.height())?, cells("width", size.width())?)),
-            None => None,
-        };
+        let size = terminal_size(asked)?;
         let (master, terminal) = (console.master, console.terminal);
         let action = Action::Console { size, master, terminal };
         self.build.push(Op::new("process.terminal", "", action));

@@ -83,7 +83,7 @@ impl<'a> Planner<'a> {
         let recursive = entry.options.bind == Some(true);
         let early = self.parent_opens || self.loses_propagation(entry.options.propagation);
         let mut changes = changes(&entry.options, entry.options.plain, recursive);
-        if early && !self.loses_propagation(entry.options.propagation) {
+        if early && self.stays_a_peer(entry.options.propagation, recursive) {
             changes.insert(0, self.contained(recursive));
         }
         let action = Action::Bind {
@@ -100,6 +100,11 @@ impl<'a> Planner<'a> {
     /// A copy from before [`Action::Contain`] is a peer of the host's mount until it is changed.
     pub(super) fn contained(&self, recursive: bool) -> Change {
         Change { propagation: Some(self.contain), recursive, ..Change::default() }
+    }
+
+    /// Whether something of such a copy stays a peer of the host's although nobody asked for it.
+    fn stays_a_peer(&self, asked: Option<(Propagation, bool)>, recursive: bool) -> bool {
+        !self.loses_propagation(asked) && asked.is_none_or(|(_, deep)| recursive && !deep)
     }
 
     /// Whether a copy made after [`Action::Contain`] could no longer have this propagation.

@@ -179,3 +179,22 @@ fn a_false_ptmx_makes_no_console() {
         sandbox.enter(&config(json!([])), &host).refused("/dev/pts is no devpts");
     });
 }
+
+#[test]
+fn a_further_process_gets_a_terminal_of_the_root_it_is_in() {
+    let test = "devices::a_further_process_gets_a_terminal_of_the_root_it_is_in";
+    inside(test, ROOT, |sandbox| {
+        let config = config(json!([proc_mount(), dev(), devpts()]));
+        sandbox.enter(&config, &sandbox.host()).ok();
+        let process = json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 },
+            "consoleSize": { "height": 33, "width": 101 } });
+        let process = serde_json::from_value(process).unwrap();
+        let op = rootfs::exec_terminal(&process, Console { master: 0, terminal: 1 }).unwrap();
+        // As in a process that joined the container: nothing is known of how it was made.
+        let mut context = rootfs::Context::default();
+        rootfs::apply(&[op], &mut context).unwrap();
+        let terminal = context.slots.take(1).unwrap();
+        assert_eq!(nix::unistd::ttyname(terminal.as_fd()).unwrap(), Path::new("/dev/pts/0"));
+        assert!(!Path::new("/dev/console").exists());
+    });
+}

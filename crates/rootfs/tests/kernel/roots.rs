@@ -140,3 +140,19 @@ fn without_a_mount_namespace_there_is_a_chroot() {
         assert!(!Path::new("/usr").exists());
     });
 }
+
+#[test]
+fn the_default_configuration_can_be_entered() {
+    inside("roots::the_default_configuration_can_be_entered", ROOT, |sandbox| {
+        let text = include_str!("../plan/default.json");
+        let mut host = sandbox.host();
+        // Any directory does for a cgroup: what it is bound from makes no difference here.
+        let (mountpoint, path) = (sandbox.bundle.clone(), "/".into());
+        host.cgroups = Some(rootfs::Cgroups::Unified { mountpoint, path });
+        host.console = Some(rootfs::Console { master: 1, terminal: 2 });
+        sandbox.enter(&serde_json::from_str(text).unwrap(), &host).ok();
+        assert!(mountinfo("/sys/fs/cgroup").starts_with("ro,nosuid,nodev,noexec,relatime "));
+        assert!(mountinfo("/dev/console").contains(" - devpts "));
+        assert!(fs::read("/proc/timer_list").unwrap().is_empty());
+    });
+}
