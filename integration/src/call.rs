@@ -138,7 +138,12 @@ impl Running {
         });
         match seen {
             Some(out) if !out.is_empty() => out,
-            _ => panic!("{}: no {text:?} in {:?}, stderr {:?}", self.words, self.out(), read(&self.err)),
+            _ => panic!(
+                "{}: no {text:?} in {:?}, stderr {:?}",
+                self.words,
+                self.out(),
+                read(&self.err)
+            ),
         }
     }
 
@@ -154,7 +159,13 @@ impl Running {
         let Some(status) = status else {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            panic!("hangs: {} after {:?}; out {:?} err {:?}", self.words, self.deadline, self.out(), read(&self.err));
+            panic!(
+                "hangs: {} after {:?}; out {:?} err {:?}",
+                self.words,
+                self.deadline,
+                self.out(),
+                read(&self.err)
+            );
         };
         Outcome::of(status, &self.out, &self.err, &self.words)
     }
@@ -249,7 +260,7 @@ impl Outcome {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// The rest of the first line of stdout that starts with `key`, blanks trimmed: for output such as `Uid:	0`.
+    /// The rest of the first line of stdout that starts with `key`, blanks trimmed: for output such as /proc/PID/status.
     #[track_caller]
     pub fn field(&self, key: &str) -> &str {
         let line = self.out.lines().find_map(|line| line.strip_prefix(key));

@@ -40,11 +40,21 @@ fn mounts() -> Value {
     json!([
         mount("/proc", "proc", "proc", &[]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
+        ),
         mount("/dev/shm", "tmpfs", "shm", &shm),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"]
+        ),
     ])
 }
 
@@ -62,7 +72,13 @@ pub fn push(array: &mut Value, item: Value) {
 }
 
 /// Appends a mount.
-pub fn add_mount(config: &mut Value, destination: &str, kind: &str, source: &str, options: &[&str]) {
+pub fn add_mount(
+    config: &mut Value,
+    destination: &str,
+    kind: &str,
+    source: &str,
+    options: &[&str],
+) {
     push(&mut config["mounts"], mount(destination, kind, source, options));
 }
 
@@ -99,5 +115,6 @@ pub fn set_userns(config: &mut Value, host: u32, size: u32) {
 /// Gives all five capability sets the same content.
 pub fn set_capabilities(config: &mut Value, names: &[&str]) {
     let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
-    config["process"]["capabilities"] = sets.iter().map(|set| ((*set).to_owned(), json!(names))).collect();
+    config["process"]["capabilities"] =
+        sets.iter().map(|set| ((*set).to_owned(), json!(names))).collect();
 }

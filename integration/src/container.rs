@@ -186,7 +186,9 @@ impl Container {
     /// Waits until [`Container::output`] holds this text.
     #[track_caller]
     pub fn until_output(&self, text: &str) -> String {
-        let seen = within(Duration::from_secs(10), || Some(self.output()).filter(|out| out.contains(text)));
+        let seen = within(Duration::from_secs(10), || {
+            Some(self.output()).filter(|out| out.contains(text))
+        });
         seen.unwrap_or_else(|| panic!("no {text:?} in {:?}", self.output()))
     }
 
@@ -268,7 +270,9 @@ impl Container {
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         // A killed process goes when the kernel gets round to it, so give it a moment; all else is there or not.
-        within(Duration::from_millis(500), || leftovers::processes(&self.id).is_empty().then_some(()));
+        within(Duration::from_millis(500), || {
+            leftovers::processes(&self.id).is_empty().then_some(())
+        });
         let found = self.leftovers();
         assert!(found.is_empty(), "left behind by {}: {found:#?}", self.id);
     }
@@ -284,7 +288,9 @@ impl Drop for Container {
             leftovers::sweep(&self.id, self.dir());
             return;
         }
-        within(Duration::from_millis(500), || leftovers::processes(&self.id).is_empty().then_some(()));
+        within(Duration::from_millis(500), || {
+            leftovers::processes(&self.id).is_empty().then_some(())
+        });
         let found = self.leftovers();
         leftovers::sweep(&self.id, self.dir());
         assert!(found.is_empty(), "left behind by {}: {found:#?}", self.id);

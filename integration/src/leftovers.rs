@@ -63,7 +63,12 @@ pub fn is_dead(pid: impl std::fmt::Display) -> bool {
 
 fn story(pid: i32) -> String {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    format!("{:?} wchan {:?} {:?}", file("comm").trim(), file("wchan"), file("cmdline").replace('\0', " "))
+    format!(
+        "{:?} wchan {:?} {:?}",
+        file("comm").trim(),
+        file("wchan"),
+        file("cmdline").replace('\0', " ")
+    )
 }
 
 /// The mounts of this mount namespace on or from this directory.

@@ -22,7 +22,8 @@ pub fn compile(name: &str, source: &str) -> PathBuf {
     let own = tempfile::tempdir_in(&dir).expect("mkdir");
     let (text, built) = (own.path().join("probe.c"), own.path().join("probe"));
     fs::write(&text, source).expect("write");
-    let cc = Command::new("cc").args(["-static", "-Wall", "-O1", "-o"]).arg(&built).arg(&text).output();
+    let cc =
+        Command::new("cc").args(["-static", "-Wall", "-O1", "-o"]).arg(&built).arg(&text).output();
     let cc = cc.expect("a C compiler: apt-get install gcc libc6-dev");
     assert!(cc.status.success(), "{name}: {}", String::from_utf8_lossy(&cc.stderr));
     fs::rename(built, &program).expect("rename");

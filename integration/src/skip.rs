@@ -74,6 +74,8 @@ macro_rules! peer_fails {
 #[macro_export]
 macro_rules! cgroup_v1 {
     () => {
-        $crate::skip_if!((!$crate::host::has_cgroup_v1()).then_some("needs a cgroup v1 or hybrid host"))
+        $crate::skip_if!(
+            (!$crate::host::has_cgroup_v1()).then_some("needs a cgroup v1 or hybrid host")
+        )
     };
 }

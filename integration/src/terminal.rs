@@ -45,7 +45,8 @@ impl Screen {
     /// Gives it another size: the kernel then sends SIGWINCH.
     pub fn resize(&self, columns: u16, rows: u16) {
         let (columns, rows) = (columns.to_string(), rows.to_string());
-        let done = Command::new("stty").args(["-F", &self.path, "cols", &columns, "rows", &rows]).status();
+        let done =
+            Command::new("stty").args(["-F", &self.path, "cols", &columns, "rows", &rows]).status();
         assert!(done.is_ok_and(|status| status.success()), "stty");
     }
 

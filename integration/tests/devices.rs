@@ -11,18 +11,30 @@ fn all_allowed(c: &mut Value) {
 #[test]
 fn the_default_ones() {
     spec!();
-    let c = Container::sh("for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a %u:%g' /dev/$d; done");
-    let expected = [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")]
-        .map(|(name, number)| format!("/dev/{name} character special file {number} 666 0:0\n"))
-        .concat();
+    let c = Container::sh(
+        "for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a %u:%g' /dev/$d; done",
+    );
+    let expected = [
+        ("null", "1:3"),
+        ("zero", "1:5"),
+        ("full", "1:7"),
+        ("random", "1:8"),
+        ("urandom", "1:9"),
+        ("tty", "5:0"),
+    ]
+    .map(|(name, number)| format!("/dev/{name} character special file {number} 666 0:0\n"))
+    .concat();
     assert_eq!(c.run().ok().out, expected);
 }
 
 #[test]
 fn the_default_links() {
     spec!();
-    let c = Container::sh("for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; test -e /dev/console || echo no console");
-    let expected = "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nno console\n";
+    let c = Container::sh(
+        "for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; test -e /dev/console || echo no console",
+    );
+    let expected =
+        "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\nno console\n";
     assert_eq!(c.run().ok().out, expected);
 }
 
@@ -65,9 +77,13 @@ fn the_umask_does_not_matter() {
     peer_fails!("runc", "1.1 makes the directories under the caller's umask");
     let c = Container::sh("stat -c '%a' /dev/x /dev/null").with(|c| {
         all_allowed(c);
-        c["linux"]["devices"] = json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o777 }]);
+        c["linux"]["devices"] =
+            json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o777 }]);
     });
-    let run = c.through_with_bundle(&["sh", "-c", "umask 0777; exec \"$@\"", "sh"], "run", &[]).done().ok();
+    let run = c
+        .through_with_bundle(&["sh", "-c", "umask 0777; exec \"$@\"", "sh"], "run", &[])
+        .done()
+        .ok();
     assert_eq!(run.out, "777\n666\n");
 }
 
@@ -90,12 +106,16 @@ fn an_existing_file_of_another_kind_is_refused() {
             .with(|c| {
                 all_allowed(c);
                 let path = format!("/x/{make}");
-                c["linux"]["devices"] = json!([{ "path": path, "type": "c", "major": 1, "minor": 5 }]);
+                c["linux"]["devices"] =
+                    json!([{ "path": path, "type": "c", "major": 1, "minor": 5 }]);
             })
             .with_files(|root| {
                 fs::create_dir_all(root.join("x/dir")).expect("mkdir");
                 fs::write(root.join("x/file"), "").expect("write");
-                let mknod = std::process::Command::new("mknod").arg(root.join("x/null")).args(["c", "1", "3"]).status();
+                let mknod = std::process::Command::new("mknod")
+                    .arg(root.join("x/null"))
+                    .args(["c", "1", "3"])
+                    .status();
                 assert!(mknod.is_ok_and(|status| status.success()));
             });
         let run = c.run();
@@ -110,11 +130,15 @@ fn one_that_is_there_already_is_fine() {
     let c = Container::sh("stat -c '%t:%T' /x/null")
         .with(|c| {
             all_allowed(c);
-            c["linux"]["devices"] = json!([{ "path": "/x/null", "type": "c", "major": 1, "minor": 3 }]);
+            c["linux"]["devices"] =
+                json!([{ "path": "/x/null", "type": "c", "major": 1, "minor": 3 }]);
         })
         .with_files(|root| {
             fs::create_dir(root.join("x")).expect("mkdir");
-            let mknod = std::process::Command::new("mknod").arg(root.join("x/null")).args(["c", "1", "3"]).status();
+            let mknod = std::process::Command::new("mknod")
+                .arg(root.join("x/null"))
+                .args(["c", "1", "3"])
+                .status();
             assert!(mknod.is_ok_and(|status| status.success()));
         });
     assert_eq!(c.run().ok().out, "1:3\n");
@@ -131,7 +155,10 @@ fn wrong_ones_are_refused() {
         (json!({ "path": "dev/x", "type": "c", "major": 1, "minor": 3 }), "path"),
         (json!({ "path": "/dev/../..", "type": "c", "major": 1, "minor": 3 }), "path"),
         (json!({ "path": "/", "type": "c", "major": 1, "minor": 3 }), "path"),
-        (json!({ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o200_000 }), "fileMode"),
+        (
+            json!({ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "fileMode": 0o200_000 }),
+            "fileMode",
+        ),
     ] {
         let c = Container::new(&["true"]).with(|c| {
             all_allowed(c);
@@ -167,5 +194,8 @@ fn the_cgroup_lets_only_listed_ones_through() {
         ]);
     });
     let run = c.run();
-    assert!(run.out.contains("Operation not permitted"), "writing is allowed, reading is not: {run:#?}");
+    assert!(
+        run.out.contains("Operation not permitted"),
+        "writing is allowed, reading is not: {run:#?}"
+    );
 }

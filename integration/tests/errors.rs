@@ -12,7 +12,11 @@ fn objects(text: &str) -> Vec<Value> {
 
 fn rfc3339(time: &str) -> bool {
     let b = time.as_bytes();
-    b.len() >= 20 && b[4] == b'-' && b[10] == b'T' && b[13] == b':' && (time.ends_with('Z') || b[b.len() - 6] == b'+' || b[b.len() - 6] == b'-')
+    b.len() >= 20
+        && b[4] == b'-'
+        && b[10] == b'T'
+        && b[13] == b':'
+        && (time.ends_with('Z') || b[b.len() - 6] == b'+' || b[b.len() - 6] == b'-')
 }
 
 /// Runs a failing command with a JSON log and returns what was said where.
@@ -51,8 +55,15 @@ fn the_log_says_what_stderr_says() {
         assert!(rfc3339(logged[0]["time"].as_str().expect("time")), "{logged:?}");
         let msg = logged[0]["msg"].as_str().expect("msg");
         let line = run.err.lines().next().expect("a line");
-        assert!(line.contains(msg) || msg.contains(line.trim_start_matches("davit: ")), "{msg:?} {line:?}");
-        assert_eq!(logged[0].as_object().expect("object").len(), 3, "level, msg and time: {logged:?}");
+        assert!(
+            line.contains(msg) || msg.contains(line.trim_start_matches("davit: ")),
+            "{msg:?} {line:?}"
+        );
+        assert_eq!(
+            logged[0].as_object().expect("object").len(),
+            3,
+            "level, msg and time: {logged:?}"
+        );
     }
 }
 
@@ -90,15 +101,23 @@ fn a_text_log() {
     let text = fs::read_to_string(&file).expect("log");
     assert_eq!(text.lines().count(), 1, "{text:?}");
     assert!(text.contains("container does not exist"), "{text:?}");
-    c.call(&["--log", &file, "--log-format", "bogus", "state", "x"]).done().refuses(&["log-format", "bogus"]);
+    c.call(&["--log", &file, "--log-format", "bogus", "state", "x"])
+        .done()
+        .refuses(&["log-format", "bogus"]);
 }
 
 #[test]
 fn a_log_that_cannot_be_opened_does_not_hide_the_error() {
     davit_only!("runc says the log's error alone");
     let c = Container::new(&["true"]);
-    let run = c.call(&["--log", "/no/such/dir/log", "--log-format", "json", "state", "nosuch"]).done().fails();
-    assert!(run.err.contains("container does not exist") || run.err.contains("/no/such/dir/log"), "{run:?}");
+    let run = c
+        .call(&["--log", "/no/such/dir/log", "--log-format", "json", "state", "nosuch"])
+        .done()
+        .fails();
+    assert!(
+        run.err.contains("container does not exist") || run.err.contains("/no/such/dir/log"),
+        "{run:?}"
+    );
 }
 
 /// The texts by which engines know what happened: docker, containerd and CRI-O match them case-sensitively.
@@ -108,7 +127,10 @@ fn texts_that_engines_match() {
     let c = Container::sleeper();
     c.create().start();
     let missing = c.exec(&["nosuch"]);
-    assert!(missing.err.contains("exec: \"nosuch\": executable file not found in $PATH"), "{missing:?}");
+    assert!(
+        missing.err.contains("exec: \"nosuch\": executable file not found in $PATH"),
+        "{missing:?}"
+    );
     assert!(!missing.err.contains("no such file"), "{missing:?}");
     let denied = c.exec(&["/etc/passwd"]);
     assert!(denied.err.contains("exec: \"/etc/passwd\": permission denied"), "{denied:?}");
@@ -119,7 +141,12 @@ fn texts_that_engines_match() {
     }
     let unknown = c.call(&["state", "nosuch"]).done();
     assert!(unknown.err.contains("container does not exist"), "{unknown:?}");
-    for command in [vec!["start", "nosuch"], vec!["delete", "nosuch"], vec!["kill", "nosuch"], vec!["exec", "nosuch", "x"]] {
+    for command in [
+        vec!["start", "nosuch"],
+        vec!["delete", "nosuch"],
+        vec!["kill", "nosuch"],
+        vec!["exec", "nosuch", "x"],
+    ] {
         let run = c.call(&command).done();
         assert!(run.err.contains("container does not exist"), "{run:?}");
     }
@@ -145,7 +172,13 @@ fn other_errors_do_not_look_like_a_missing_executable() {
     ];
     for edit in rows {
         let run = Container::new(&["true"]).with(edit).run().refuses(&[]);
-        for word in ["no such file", "executable file not found", "open executable", "permission denied", "operation not permitted"] {
+        for word in [
+            "no such file",
+            "executable file not found",
+            "open executable",
+            "permission denied",
+            "operation not permitted",
+        ] {
             assert!(!run.err.to_lowercase().contains(word), "{run:?}");
         }
     }
@@ -154,7 +187,8 @@ fn other_errors_do_not_look_like_a_missing_executable() {
 #[test]
 fn a_mount_error_says_everything() {
     davit_only!("about our words");
-    let c = Container::new(&["true"]).with(|c| config::add_mount(c, "/data", "bind", "/srv/no/such", &["bind"]));
+    let c = Container::new(&["true"])
+        .with(|c| config::add_mount(c, "/data", "bind", "/srv/no/such", &["bind"]));
     let run = c.run().refuses(&[]);
     for part in ["mounts[7]", "\"/srv/no/such\"", "\"/data\"", "no such file or directory"] {
         assert!(run.err.contains(part), "{part}: {run:?}");
@@ -168,7 +202,8 @@ fn errors_are_one_line_even_when_names_are_not() {
     let c = Container::new(&["true"]);
     c.call(&["state", "a\nb\u{1b}[31m"]).done().refuses(&[]);
     c.call(&["--no\nsuch", "x"]).done().refuses(&[]);
-    let mount = Container::new(&["true"]).with(|c| config::add_mount(c, "/m\nnt", "bind", "/no\n/such", &["bind"]));
+    let mount = Container::new(&["true"])
+        .with(|c| config::add_mount(c, "/m\nnt", "bind", "/no\n/such", &["bind"]));
     let run = mount.run().refuses(&["mounts[7]"]);
     assert!(!run.err.contains('\u{1b}'));
 }

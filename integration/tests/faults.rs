@@ -38,11 +38,17 @@ fn reap() -> bool {
 /// The living adopted processes.
 fn orphans() -> Vec<String> {
     let children = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let children = children.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let children =
+        children.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
     let children: Vec<String> = children.collect();
     let pids = children.iter().flat_map(|list| list.split_whitespace());
     pids.filter(|pid| !leftovers::is_dead(pid))
-        .map(|pid| format!("{pid} {}", fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()))
+        .map(|pid| {
+            format!(
+                "{pid} {}",
+                fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()
+            )
+        })
         .collect()
 }
 
@@ -52,7 +58,11 @@ fn rounds() -> u32 {
 
 /// Peers are only measured when somebody asks for it.
 fn peers_not_asked() -> Option<String> {
-    if std::env::var_os("DAVIT_ROUNDS").is_some() { None } else { skip::needs_davit("set DAVIT_ROUNDS to measure a peer") }
+    if std::env::var_os("DAVIT_ROUNDS").is_some() {
+        None
+    } else {
+        skip::needs_davit("set DAVIT_ROUNDS to measure a peer")
+    }
 }
 
 /// What was left over many rounds.
@@ -94,11 +104,19 @@ impl Tally {
     fn verdict(self, what: &str, rounds: u32) {
         let report = format!(
             "{what}, {} rounds with {} (of these {} after its end): left {} cgroups, {} processes, {} mounts, {} state, {} failed deletes",
-            rounds, runtime::runtime().name, self.undisturbed, self.cgroups, self.processes, self.mounts, self.state, self.failed_deletes
+            rounds,
+            runtime::runtime().name,
+            self.undisturbed,
+            self.cgroups,
+            self.processes,
+            self.mounts,
+            self.state,
+            self.failed_deletes
         );
         let _ = writeln!(std::io::stderr(), "faults: {report}");
         if runtime::runtime().is_davit() {
-            let clean = self.cgroups + self.processes + self.mounts + self.state + self.failed_deletes == 0;
+            let clean =
+                self.cgroups + self.processes + self.mounts + self.state + self.failed_deletes == 0;
             assert!(clean, "{report}: {:#?}", self.examples);
         }
     }
@@ -111,7 +129,9 @@ fn random(state: &mut u64) -> f64 {
 }
 
 fn seed() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.subsec_nanos().into())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |time| time.subsec_nanos().into())
 }
 
 fn wait_precisely(time: Duration) {
@@ -125,7 +145,12 @@ fn wait_precisely(time: Duration) {
 }
 
 /// Calls the command, kills it at a random moment of its usual time, deletes by force, and counts what is left.
-fn kill_rounds(what: &str, rounds: u32, prepare: impl Fn(&Container), command: impl Fn(&Container) -> Call) {
+fn kill_rounds(
+    what: &str,
+    rounds: u32,
+    prepare: impl Fn(&Container),
+    command: impl Fn(&Container) -> Call,
+) {
     let mut tally = Tally::default();
     let mut random_state = seed();
     let mut usual = Duration::from_millis(1);
@@ -206,7 +231,10 @@ fn sigkill_of_the_other_commands() {
 /// All files of a container's state.
 fn state_files(c: &Container) -> Vec<PathBuf> {
     let entries = fs::read_dir(c.state_root().join(&c.id)).expect("state").flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file())).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_file()))
+        .collect()
 }
 
 #[test]
@@ -215,7 +243,8 @@ fn a_damaged_record_does_not_keep_anything_alive() {
     let _alone = alone();
     let probe = Container::sleeper();
     probe.create();
-    let names: Vec<_> = state_files(&probe).iter().map(|path| path.file_name().expect("name").to_owned()).collect();
+    let names: Vec<_> =
+        state_files(&probe).iter().map(|path| path.file_name().expect("name").to_owned()).collect();
     assert!(!names.is_empty());
     drop(probe);
     type Damage = fn(&Path);
@@ -226,7 +255,15 @@ fn a_damaged_record_does_not_keep_anything_alive() {
             fs::write(file, &bytes[..bytes.len() / 2]).expect("write");
         }),
         ("garbage", |file| fs::write(file, [0xff; 300]).expect("write")),
-        ("huge", |file| assert!(Command::new("truncate").args(["-s", "1T"]).arg(file).status().is_ok_and(|s| s.success()))),
+        ("huge", |file| {
+            assert!(
+                Command::new("truncate")
+                    .args(["-s", "1T"])
+                    .arg(file)
+                    .status()
+                    .is_ok_and(|s| s.success())
+            )
+        }),
         ("gone", |file| fs::remove_file(file).expect("rm")),
         ("a directory", |file| {
             fs::remove_file(file).expect("rm");
@@ -249,13 +286,20 @@ fn a_damaged_record_does_not_keep_anything_alive() {
                 // Whatever it says, it must not hang or crash.
                 for command in [vec!["state", &c.id], vec!["list"]] {
                     let run = c.call(&command).within(Duration::from_secs(10)).done();
-                    assert!(run.code < 256 && !run.err.contains("panicked"), "{how} {name:?}: {run:?}");
+                    assert!(
+                        run.code < 256 && !run.err.contains("panicked"),
+                        "{how} {name:?}: {run:?}"
+                    );
                 }
                 let deleted = c.delete();
                 assert_eq!(deleted.code, 0, "{how} {name:?} started {start}: {deleted:?}");
                 within(Duration::from_millis(500), || (!reap()).then_some(()));
                 let left = c.leftovers();
-                assert!(left.is_empty() && orphans().is_empty(), "{how} {name:?} started {start}: {left:?} {:?}", orphans());
+                assert!(
+                    left.is_empty() && orphans().is_empty(),
+                    "{how} {name:?} started {start}: {left:?} {:?}",
+                    orphans()
+                );
             }
         }
     }
@@ -273,7 +317,9 @@ fn an_empty_state_directory_is_deleted() {
 
 #[test]
 fn a_pid_that_now_belongs_to_a_stranger_is_never_signalled() {
-    davit_only!("about our record: runc and crun keep a start time too, in files of their own form");
+    davit_only!(
+        "about our record: runc and crun keep a start time too, in files of their own form"
+    );
     let _alone = alone();
     let c = Container::sleeper();
     c.create().start();
@@ -304,7 +350,8 @@ fn a_pid_that_now_belongs_to_a_stranger_is_never_signalled() {
 /// Runs `create` and then `delete --force` in a mount namespace in which the state directory is prepared by `script`
 /// (with $STATE); returns what create said and what the directory held after it.
 fn with_state(c: &Container, script: &str) -> (Outcome, String) {
-    let (state, runtime) = (c.path("state"), runtime::runtime().path.to_string_lossy().into_owned());
+    let (state, runtime) =
+        (c.path("state"), runtime::runtime().path.to_string_lossy().into_owned());
     fs::create_dir_all(&state).expect("mkdir");
     let report = c.path("report");
     let script = format!(
@@ -313,7 +360,13 @@ fn with_state(c: &Container, script: &str) -> (Outcome, String) {
          {runtime} --root {state} delete --force {id} >/dev/null 2>&1 || echo delete failed >>{report}\nexit $code",
         id = c.id
     );
-    let run = c.through_with_bundle(&["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"], "create", &[]).done();
+    let run = c
+        .through_with_bundle(
+            &["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"],
+            "create",
+            &[],
+        )
+        .done();
     (run, fs::read_to_string(report).unwrap_or_default())
 }
 
@@ -347,7 +400,8 @@ fn a_read_only_state_directory() {
     davit_only!("about our words");
     let _alone = alone();
     let c = Container::sleeper();
-    let (run, report) = with_state(&c, "mount --bind $STATE $STATE; mount -o remount,bind,ro $STATE");
+    let (run, report) =
+        with_state(&c, "mount --bind $STATE $STATE; mount -o remount,bind,ro $STATE");
     run.refuses(&["read-only file system", &c.path("state")]);
     assert_eq!(report.replace("delete failed\n", ""), "");
     c.assert_nothing_left();

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use integration::*;
 
-const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const KINDS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// A hook that runs a shell script. Hooks of the container run inside its root or its mount namespace: a shell at the
 /// same path serves all.
@@ -25,18 +26,25 @@ fn with_log(c: Container) -> Container {
 #[test]
 fn all_kinds_in_their_order() {
     spec!();
+    peer_fails!("crun", "runs poststart beside startContainer");
     peer_fails!("runc", "1.1 runs poststart at the end of create");
     let c = with_log(Container::sh("echo process >>$LOG; sleep 0.3"));
     let log = c.path("log/all");
     let c = c.with(|c| {
         config::push(&mut c["process"]["env"], format!("LOG={log}").into());
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!("echo {kind} 1 >>{log}")), hook(&format!("echo {kind} 2 >>{log}"))]);
+            c["hooks"][kind] = json!([
+                hook(&format!("echo {kind} 1 >>{log}")),
+                hook(&format!("echo {kind} 2 >>{log}"))
+            ]);
         }
     });
     c.create();
     let before = fs::read_to_string(&log).expect("log");
-    assert_eq!(before, "prestart 1\nprestart 2\ncreateRuntime 1\ncreateRuntime 2\ncreateContainer 1\ncreateContainer 2\n");
+    assert_eq!(
+        before,
+        "prestart 1\nprestart 2\ncreateRuntime 1\ncreateRuntime 2\ncreateContainer 1\ncreateContainer 2\n"
+    );
     c.start();
     c.until_status("stopped");
     let after = fs::read_to_string(&log).expect("log");
@@ -71,7 +79,9 @@ fn namespaces_they_run_in() {
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!("(readlink /proc/self/ns/mnt; readlink /proc/self/ns/net) >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([hook(&format!(
+                "(readlink /proc/self/ns/mnt; readlink /proc/self/ns/net) >{log}/{kind}"
+            ))]);
         }
     });
     c.create();
@@ -87,7 +97,11 @@ fn namespaces_they_run_in() {
         if in_container {
             assert_eq!(seen, inside, "{kind}");
         } else {
-            let outside = if runtime::runtime().name == "crun" { seen[0].to_owned() } else { host::namespace("mnt") };
+            let outside = if runtime::runtime().name == "crun" {
+                seen[0].to_owned()
+            } else {
+                host::namespace("mnt")
+            };
             assert_eq!(seen, [outside, host::namespace("net")], "{kind}");
         }
     }
@@ -106,12 +120,16 @@ fn create_container_sees_the_hosts_root_and_start_container_its_own() {
     });
     c.run().ok();
     let seen = |kind: &str| fs::read_to_string(c.dir().join("log").join(kind)).expect(kind);
-    assert_eq!((seen("createContainer").as_str(), seen("startContainer").as_str()), ("host\n", "container\n"));
+    assert_eq!(
+        (seen("createContainer").as_str(), seen("startContainer").as_str()),
+        ("host\n", "container\n")
+    );
 }
 
 #[test]
 fn state_on_stdin() {
     spec!();
+    peer_fails!("crun", "shows another bundle to startContainer");
     let c = with_log(Container::sh("sleep 0.2"));
     let log = c.path("log");
     let c = c.with(|c| {
@@ -127,7 +145,8 @@ fn state_on_stdin() {
     c.call(&["delete", &c.id]).done().ok();
     for kind in KINDS {
         let text = fs::read_to_string(c.dir().join("log").join(kind)).expect(kind);
-        let state: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{kind}: {error}: {text:?}"));
+        let state: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{kind}: {error}: {text:?}"));
         assert_eq!(state["id"], c.id, "{kind}");
         assert_eq!(state["bundle"], c.bundle().to_str().expect("utf-8"), "{kind}");
         assert_eq!(state["annotations"]["key"], "value", "{kind}");
@@ -144,7 +163,9 @@ fn state_on_stdin() {
         match kind {
             "prestart" | "createRuntime" | "poststart" => assert_eq!(state["pid"], pid, "{kind}"),
             // As seen in the container's pid namespace: it is process 1 there.
-            "createContainer" | "startContainer" if runtime::runtime().is_davit() => assert_eq!(state["pid"], 1, "{kind}"),
+            "createContainer" | "startContainer" if runtime::runtime().is_davit() => {
+                assert_eq!(state["pid"], 1, "{kind}")
+            }
             _ => {}
         }
     }
@@ -186,18 +207,31 @@ fn fds_of_the_runtime_are_not_theirs() {
     let c = with_log(Container::sh("true"));
     let log = c.path("log");
     let c = c.with(|c| {
-        for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        for kind in [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ] {
             c["hooks"][kind] = json!([hook(&format!("ls -l /proc/self/fd >{log}/{kind}"))]);
         }
     });
-    let run = c.through_with_bundle(&["sh", "-c", "exec 7</etc/passwd 9</; exec \"$@\"", "sh"], "run", &[]).done();
+    let run = c
+        .through_with_bundle(&["sh", "-c", "exec 7</etc/passwd 9</; exec \"$@\"", "sh"], "run", &[])
+        .done();
     assert_eq!(run.code, 0);
     for kind in KINDS {
         let seen = fs::read_to_string(c.dir().join("log").join(kind)).unwrap_or_default();
         // ls has the directory itself open.
-        let fds: Vec<&str> = seen.lines().filter(|line| line.contains(" -> ") && !line.contains("-> /proc/")).collect();
+        let fds: Vec<&str> = seen
+            .lines()
+            .filter(|line| line.contains(" -> ") && !line.contains("-> /proc/"))
+            .collect();
         assert!(!fds.is_empty(), "{kind}: {seen}");
-        let known = |line: &&str| ["0", "1", "2"].iter().any(|fd| line.contains(&format!(" {fd} -> ")));
+        let known =
+            |line: &&str| ["0", "1", "2"].iter().any(|fd| line.contains(&format!(" {fd} -> ")));
         assert!(fds.iter().all(known), "{kind}: {seen}");
     }
 }
@@ -207,7 +241,8 @@ fn a_failing_hook_stops_everything_and_its_words_are_shown() {
     spec!();
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let c = Container::sh("echo must not run").with(|c| {
-            c["hooks"][kind] = json!([hook("echo said on stdout; echo said on stderr >&2; exit 3")]);
+            c["hooks"][kind] =
+                json!([hook("echo said on stdout; echo said on stderr >&2; exit 3")]);
         });
         let run = c.run();
         assert!(!run.out.contains("must not run"), "{kind}");
@@ -224,7 +259,9 @@ fn later_hooks_do_not_run_after_a_failed_one() {
     spec!();
     let c = with_log(Container::sh("true"));
     let log = c.path("log/later");
-    let c = c.with(|c| c["hooks"]["createRuntime"] = json!([hook("exit 1"), hook(&format!("touch {log}"))]));
+    let c = c.with(|c| {
+        c["hooks"]["createRuntime"] = json!([hook("exit 1"), hook(&format!("touch {log}"))])
+    });
     assert_ne!(c.run().code, 0);
     assert!(!c.dir().join("log/later").exists());
 }
@@ -234,11 +271,15 @@ fn a_failing_poststart_or_poststop_only_warns() {
     spec!();
     peer_fails!("runc", "1.1 stops the container when a poststart hook fails");
     for kind in ["poststart", "poststop"] {
-        let c = Container::sh("sleep 0.2; exit 5").with(|c| c["hooks"][kind] = json!([hook("echo the reason >&2; exit 1")]));
+        let c = Container::sh("sleep 0.2; exit 5")
+            .with(|c| c["hooks"][kind] = json!([hook("echo the reason >&2; exit 1")]));
         let run = c.run();
         assert_eq!(run.code, 5, "{kind}: {run:?}");
         if runtime::runtime().is_davit() {
-            assert!(run.err.contains(&format!("hooks.{kind}[0]")) && run.err.contains("the reason"), "{run:?}");
+            assert!(
+                run.err.contains(&format!("hooks.{kind}[0]")) && run.err.contains("the reason"),
+                "{run:?}"
+            );
         }
     }
 }
@@ -249,7 +290,9 @@ fn all_poststop_hooks_run() {
     peer_fails!("runc", "1.1 stops at the first that fails");
     let c = with_log(Container::sh("true"));
     let log = c.path("log/all");
-    let c = c.with(|c| c["hooks"]["poststop"] = json!([hook("exit 1"), hook(&format!("echo second >>{log}"))]));
+    let c = c.with(|c| {
+        c["hooks"]["poststop"] = json!([hook("exit 1"), hook(&format!("echo second >>{log}"))])
+    });
     c.run();
     assert_eq!(fs::read_to_string(&log).expect("log"), "second\n");
 }
@@ -259,7 +302,8 @@ fn timeout() {
     spec!();
     let c = Container::new(&["true"]).with(|c| {
         // runc waits for ever for grandchildren that hold its pipe.
-        let script = if runtime::runtime().is_davit() { "sleep 100; true" } else { "exec sleep 100" };
+        let script =
+            if runtime::runtime().is_davit() { "sleep 100; true" } else { "exec sleep 100" };
         let mut slow = hook(script);
         slow["timeout"] = 1.into();
         c["hooks"]["createRuntime"] = json!([slow]);
@@ -298,8 +342,11 @@ fn a_hook_may_move_the_container_into_a_network() {
     // What CNI plugins do: find the namespace by the pid in the state.
     let script = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' | tr -d '\\n'); nsenter -t $pid -n hostname >/dev/null && nsenter -t $pid -n ip link set lo mtu 1234";
     skip_if!((!std::path::Path::new("/usr/bin/nsenter").exists()).then_some("no nsenter"));
-    let has_ip = ["/sbin/ip", "/usr/sbin/ip", "/bin/ip"].iter().any(|path| std::path::Path::new(path).exists());
-    let script = if has_ip { script.to_owned() } else { script.replace("ip link", "busybox ip link") };
+    let has_ip = ["/sbin/ip", "/usr/sbin/ip", "/bin/ip"]
+        .iter()
+        .any(|path| std::path::Path::new(path).exists());
+    let script =
+        if has_ip { script.to_owned() } else { script.replace("ip link", "busybox ip link") };
     let c = Container::sh("cat /sys/class/net/lo/mtu").with(|c| {
         let mut hook = hook(&script);
         hook["env"] = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);

@@ -17,7 +17,10 @@ fn created_running_stopped_gone() {
     assert!(!c.rootfs().join("proof").exists(), "the user's program must not run before start");
     c.start();
     assert_eq!(c.status(), "running");
-    assert!(within(Duration::from_secs(5), || c.rootfs().join("proof").exists().then_some(())).is_some());
+    assert!(
+        within(Duration::from_secs(5), || c.rootfs().join("proof").exists().then_some(()))
+            .is_some()
+    );
     let pid = c.pid();
     c.kill("TERM").ok();
     c.until_status("stopped");
@@ -30,7 +33,8 @@ fn created_running_stopped_gone() {
 #[test]
 fn state_has_the_fields_of_the_spec() {
     spec!();
-    let c = Container::sleeper().with(|c| c["annotations"] = json!({ "org.example.key": "a \"value\" é" }));
+    let c = Container::sleeper()
+        .with(|c| c["annotations"] = json!({ "org.example.key": "a \"value\" é" }));
     c.create();
     let state = c.state();
     assert_eq!(state["id"], c.id);
@@ -229,7 +233,8 @@ fn init_killed_before_start() {
     spec!();
     let c = Container::sleeper();
     c.create();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(c.pid()), nix::sys::signal::Signal::SIGKILL).expect("kill");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(c.pid()), nix::sys::signal::Signal::SIGKILL)
+        .expect("kill");
     c.until_status("stopped");
     c.call(&["start", &c.id]).done().refuses(&[]);
     c.call(&["delete", &c.id]).done().ok();

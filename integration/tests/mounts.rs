@@ -18,7 +18,8 @@ fn with_source(script: &str) -> (Container, String) {
 #[test]
 fn bind_of_a_directory_and_of_a_file() {
     spec!();
-    let (c, source) = with_source("cat /mnt/file /etc/passwd; echo more >/mnt/new; echo changed >/etc/passwd");
+    let (c, source) =
+        with_source("cat /mnt/file /etc/passwd; echo more >/mnt/new; echo changed >/etc/passwd");
     let c = c.with(|c| {
         add_mount(c, "/mnt", "bind", &source, &["bind"]);
         add_mount(c, "/etc/passwd", "bind", &format!("{source}/file"), &["bind"]);
@@ -26,12 +27,15 @@ fn bind_of_a_directory_and_of_a_file() {
     assert_eq!(c.run().ok().out, "content\ncontent\n");
     assert_eq!(fs::read_to_string(format!("{source}/new")).expect("new"), "more\n");
     assert_eq!(fs::read_to_string(format!("{source}/file")).expect("file"), "changed\n");
-    assert!(fs::read_to_string(c.rootfs().join("etc/passwd")).expect("passwd").starts_with("root:"));
+    assert!(
+        fs::read_to_string(c.rootfs().join("etc/passwd")).expect("passwd").starts_with("root:")
+    );
 }
 
 #[test]
 fn destinations_are_made() {
     spec!();
+    peer_fails!("crun", "makes them sticky");
     let (c, source) = with_source("cat /new/place/file /new/name; stat -c '%a %F' /new /new/place");
     let c = c.with(|c| {
         add_mount(c, "/new/place", "bind", &source, &["bind"]);
@@ -45,11 +49,23 @@ fn destinations_are_made() {
 #[test]
 fn sources_of_special_files() {
     spec!();
-    let (c, source) = with_source("head -c 2 /mnt/zero | wc -c; test -S /mnt/socket && echo socket; test -p /mnt/fifo && echo fifo");
-    let _listener = std::os::unix::net::UnixListener::bind(format!("{source}/socket")).expect("bind");
-    assert!(std::process::Command::new("mkfifo").arg(format!("{source}/fifo")).status().is_ok_and(|s| s.success()));
+    let (c, source) = with_source(
+        "head -c 2 /mnt/zero | wc -c; test -S /mnt/socket && echo socket; test -p /mnt/fifo && echo fifo",
+    );
+    let _listener =
+        std::os::unix::net::UnixListener::bind(format!("{source}/socket")).expect("bind");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(format!("{source}/fifo"))
+            .status()
+            .is_ok_and(|s| s.success())
+    );
     let c = c.with(|c| {
-        for (name, from) in [("zero", "/dev/zero".to_owned()), ("socket", format!("{source}/socket")), ("fifo", format!("{source}/fifo"))] {
+        for (name, from) in [
+            ("zero", "/dev/zero".to_owned()),
+            ("socket", format!("{source}/socket")),
+            ("fifo", format!("{source}/fifo")),
+        ] {
             add_mount(c, &format!("/mnt/{name}"), "bind", &from, &["bind"]);
         }
         c["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "rwm" }]);
@@ -70,7 +86,8 @@ fn a_symlink_source_is_followed_on_the_host() {
 #[test]
 fn a_relative_source_is_relative_to_the_bundle() {
     spec!();
-    let c = Container::sh("cat /mnt/file").with(|c| add_mount(c, "/mnt", "bind", "beside", &["rbind"]));
+    let c =
+        Container::sh("cat /mnt/file").with(|c| add_mount(c, "/mnt", "bind", "beside", &["rbind"]));
     fs::create_dir(c.bundle().join("beside")).expect("mkdir");
     fs::write(c.bundle().join("beside/file"), "beside\n").expect("write");
     let run = c.run_call(&[]).dir("/").done().ok();
@@ -80,7 +97,8 @@ fn a_relative_source_is_relative_to_the_bundle() {
 #[test]
 fn a_missing_source_is_refused() {
     spec!();
-    let c = Container::new(&["true"]).with(|c| add_mount(c, "/mnt", "bind", "/no/such/source", &["bind"]));
+    let c = Container::new(&["true"])
+        .with(|c| add_mount(c, "/mnt", "bind", "/no/such/source", &["bind"]));
     c.run().refuses(&["mounts[7]", "/no/such/source", "/mnt", "no such file or directory"]);
 }
 
@@ -95,7 +113,8 @@ fn a_directory_onto_a_file_is_refused() {
 #[test]
 fn order_is_kept() {
     spec!();
-    let (c, source) = with_source("ls /a; ls /a/b; cat /proc/self/mountinfo | cut -d' ' -f5 | grep ^/a");
+    let (c, source) =
+        with_source("ls /a; ls /a/b; cat /proc/self/mountinfo | cut -d' ' -f5 | grep ^/a");
     fs::create_dir(format!("{source}/b")).expect("mkdir");
     let c = c.with(|c| {
         add_mount(c, "/a", "tmpfs", "tmpfs", &[]);
@@ -127,9 +146,15 @@ fn many_mounts() {
 #[test]
 fn destinations_through_symlinks_stay_inside() {
     spec!();
+    peer_fails!("crun", "does not make what a symlink points to");
     let outside = tempfile::tempdir().expect("tempdir");
-    for target in [outside.path().to_str().expect("utf-8"), "../../../../../../../../../../tmp/far", "/abs/place"] {
-        let (c, source) = with_source("cat /link/file; cat /proc/self/mountinfo | grep -c /link; ls -d /link/");
+    for target in [
+        outside.path().to_str().expect("utf-8"),
+        "../../../../../../../../../../tmp/far",
+        "/abs/place",
+    ] {
+        let (c, source) =
+            with_source("cat /link/file; cat /proc/self/mountinfo | grep -c /link; ls -d /link/");
         let c = c
             .with_files(|root| symlink(target, root.join("link")).expect("symlink"))
             .with(|c| add_mount(c, "/link", "bind", &source, &["bind"]));
@@ -144,6 +169,7 @@ fn destinations_through_symlinks_stay_inside() {
 #[test]
 fn parents_of_destinations_through_symlinks_stay_inside() {
     spec!();
+    peer_fails!("crun", "does not make what a symlink points to");
     let outside = tempfile::tempdir().expect("tempdir");
     let (c, source) = with_source("cat /link/a/b/file");
     let c = c
@@ -169,7 +195,8 @@ fn kinds() {
     spec!();
     let script = "for at in /proc /sys /dev /dev/pts /dev/mqueue /dev/shm; do echo $at $(awk -v at=$at '$5 == at' /proc/self/mountinfo | sed 's/.* - //' | cut -d' ' -f1); done";
     let run = Container::sh(script).run().ok();
-    let expected = "/proc proc\n/sys sysfs\n/dev tmpfs\n/dev/pts devpts\n/dev/mqueue mqueue\n/dev/shm tmpfs\n";
+    let expected =
+        "/proc proc\n/sys sysfs\n/dev tmpfs\n/dev/pts devpts\n/dev/mqueue mqueue\n/dev/shm tmpfs\n";
     assert_eq!(run.out, expected);
 }
 
@@ -182,7 +209,9 @@ fn proc_is_that_of_the_new_pid_namespace() {
 #[test]
 fn mounts_without_type_or_source() {
     spec!();
-    let (c, source) = with_source("cat /mnt/file; grep -c ' /t ' /proc/self/mountinfo; grep -c ' /new/proc ' /proc/self/mountinfo");
+    let (c, source) = with_source(
+        "cat /mnt/file; grep -c ' /t ' /proc/self/mountinfo; grep -c ' /new/proc ' /proc/self/mountinfo",
+    );
     let c = c.with(|c| {
         config::push(&mut c["mounts"], json!({ "destination": "/mnt", "source": source, "options": ["rbind"] }));
         config::push(&mut c["mounts"], json!({ "destination": "/t", "type": "tmpfs" }));
@@ -221,14 +250,18 @@ fn read_only_root() {
 fn the_root_is_the_root() {
     spec!();
     // Neither `..` nor a second chroot leads out, and nothing of the host's mounts is to be seen.
-    let c = Container::sh("ls / | grep -c bundle; ls /../../.. | grep -c '^bin$'; cut -d' ' -f5 /proc/self/mountinfo | head -1");
+    let c = Container::sh(
+        "ls / | grep -c bundle; ls /../../.. | grep -c '^bin$'; cut -d' ' -f5 /proc/self/mountinfo | head -1",
+    );
     assert_eq!(c.run().out, "0\n1\n/\n");
 }
 
 #[test]
 fn no_pivot() {
     spec!();
-    let c = Container::sh("ls -d /bin /old 2>/dev/null; echo $$; ls /proc/self/root/ | grep -c '^bin$'");
+    let c = Container::sh(
+        "ls -d /bin /old 2>/dev/null; echo $$; ls /proc/self/root/ | grep -c '^bin$'",
+    );
     assert_eq!(c.run_call(&["--no-pivot"]).done().ok().out, "/bin\n1\n1\n");
     c.assert_nothing_left();
 }
@@ -236,6 +269,7 @@ fn no_pivot() {
 #[test]
 fn rootfs_propagation() {
     spec!();
+    peer_fails!("crun", "is called in a mount namespace of its own here");
     for (word, tag) in [
         ("private", ""),
         ("rprivate", ""),
@@ -246,26 +280,34 @@ fn rootfs_propagation() {
         ("unbindable", "unbindable"),
         ("runbindable", "unbindable"),
     ] {
-        let c = Container::sh("grep -m1 ' / / \\|/rootfs / ' /proc/self/mountinfo").with(|c| c["linux"]["rootfsPropagation"] = word.into());
+        let c = Container::sh("grep -m1 ' / / \\|/rootfs / ' /proc/self/mountinfo")
+            .with(|c| c["linux"]["rootfsPropagation"] = word.into());
         // The mount that holds the root must be shared for slaves to have a master.
         let script = "mount --make-rshared / && exec \"$@\"";
-        let run = c.through_with_bundle(&["unshare", "-m", "sh", "-c", script, "sh"], "run", &[]).done();
+        let run =
+            c.through_with_bundle(&["unshare", "-m", "sh", "-c", script, "sh"], "run", &[]).done();
         if !runtime::runtime().is_davit() && !word.ends_with("slave") {
             // runc and crun make the root private again on their way.
             continue;
         }
         let line = run.ok().out;
-        let tags: Vec<&str> = line.split(" - ").next().unwrap_or_default().split(' ').skip(6).collect();
+        let tags: Vec<&str> =
+            line.split(" - ").next().unwrap_or_default().split(' ').skip(6).collect();
         let tags = tags.join(" ");
-        assert!(if tag.is_empty() { tags.trim().is_empty() } else { tags.contains(tag) }, "{word}: {line:?}");
+        assert!(
+            if tag.is_empty() { tags.trim().is_empty() } else { tags.contains(tag) },
+            "{word}: {line:?}"
+        );
     }
-    let bogus = Container::new(&["true"]).with(|c| c["linux"]["rootfsPropagation"] = "bogus".into());
+    let bogus =
+        Container::new(&["true"]).with(|c| c["linux"]["rootfsPropagation"] = "bogus".into());
     bogus.run().refuses(&["linux.rootfsPropagation", "bogus"]);
 }
 
 #[test]
 fn mounts_of_the_host_reach_a_slave() {
     spec!();
+    peer_fails!("crun", "is called in a mount namespace of its own here");
     let (c, source) = with_source("while ! test -e /mnt/late/file; do sleep 0.02; done; echo seen");
     fs::create_dir(format!("{source}/late")).expect("mkdir");
     let c = c.with(|c| add_mount(c, "/mnt", "bind", &source, &["rbind", "rslave"]));
@@ -273,36 +315,61 @@ fn mounts_of_the_host_reach_a_slave() {
         "mount --bind {source} {source} && mount --make-shared {source} && (\"$@\" & \
          sleep 0.3; mount -t tmpfs none {source}/late && touch {source}/late/file; wait)"
     );
-    let run = c.through_with_bundle(&["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"], "run", &[]).done();
+    let run = c
+        .through_with_bundle(
+            &["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"],
+            "run",
+            &[],
+        )
+        .done();
     assert_eq!(run.ok().out, "seen\n");
 }
 
 #[test]
 fn mounts_of_the_container_reach_the_host_when_shared() {
     spec!();
-    let (c, source) = with_source("mount -t tmpfs none /mnt/late && echo inside >/mnt/late/file && echo done");
+    peer_fails!("crun", "is called in a mount namespace of its own here");
+    let (c, source) =
+        with_source("mount -t tmpfs none /mnt/late && echo inside >/mnt/late/file && echo done");
     fs::create_dir(format!("{source}/late")).expect("mkdir");
     let c = c.with(|c| {
         add_mount(c, "/mnt", "bind", &source, &["rbind", "rshared"]);
         c["linux"]["rootfsPropagation"] = "rshared".into();
         config::set_capabilities(c, &["CAP_SYS_ADMIN"]);
     });
-    let script = format!("mount --bind {source} {source} && mount --make-shared {source} && \"$@\" && cat {source}/late/file");
-    let run = c.through_with_bundle(&["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"], "run", &[]).done();
+    let script = format!(
+        "mount --bind {source} {source} && mount --make-shared {source} && \"$@\" && cat {source}/late/file"
+    );
+    let run = c
+        .through_with_bundle(
+            &["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"],
+            "run",
+            &[],
+        )
+        .done();
     assert_eq!(run.ok().out, "done\ninside\n");
 }
 
 #[test]
 fn mounts_of_the_container_stay_inside_otherwise() {
     spec!();
-    let (c, source) = with_source("mount -t tmpfs none /mnt/late && touch /mnt/late/file && echo done");
+    let (c, source) =
+        with_source("mount -t tmpfs none /mnt/late && touch /mnt/late/file && echo done");
     fs::create_dir(format!("{source}/late")).expect("mkdir");
     let c = c.with(|c| {
         add_mount(c, "/mnt", "bind", &source, &["rbind"]);
         config::set_capabilities(c, &["CAP_SYS_ADMIN"]);
     });
-    let script = format!("mount --bind {source} {source} && mount --make-shared {source} && \"$@\" && ls {source}/late");
-    let run = c.through_with_bundle(&["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"], "run", &[]).done();
+    let script = format!(
+        "mount --bind {source} {source} && mount --make-shared {source} && \"$@\" && ls {source}/late"
+    );
+    let run = c
+        .through_with_bundle(
+            &["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"],
+            "run",
+            &[],
+        )
+        .done();
     assert_eq!(run.ok().out, "done\n");
 }
 
@@ -332,17 +399,24 @@ fn cgroup_mount_in_a_cgroup_namespace() {
 #[test]
 fn devpts_is_new() {
     spec!();
-    assert_eq!(Container::sh("ls /dev/pts; stat -c '%a' /dev/pts/ptmx; ls -l /dev/ptmx | sed 's/.* //'").run().ok().out, "ptmx\n666\npts/ptmx\n");
+    assert_eq!(
+        Container::sh("ls /dev/pts; stat -c '%a' /dev/pts/ptmx; ls -l /dev/ptmx | sed 's/.* //'")
+            .run()
+            .ok()
+            .out,
+        "ptmx\n666\npts/ptmx\n"
+    );
 }
 
 #[test]
 fn a_container_without_dev_of_its_own() {
     spec!();
-    let c = Container::sh("test -c /dev/null && echo null; echo x >/dev/null && echo ok").with(|c| {
-        for at in ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"] {
-            drop_mount(c, at);
-        }
-    });
+    let c =
+        Container::sh("test -c /dev/null && echo null; echo x >/dev/null && echo ok").with(|c| {
+            for at in ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"] {
+                drop_mount(c, at);
+            }
+        });
     assert_eq!(c.run().ok().out, "null\nok\n");
 }
 
@@ -355,9 +429,11 @@ fn the_hosts_dev_may_be_bound() {
         }
         add_mount(c, "/dev", "bind", "/dev", &["rbind", "rslave"]);
     });
-    let before: Vec<_> = fs::read_dir("/dev").expect("read").flatten().map(|e| e.file_name()).collect();
+    let before: Vec<_> =
+        fs::read_dir("/dev").expect("read").flatten().map(|e| e.file_name()).collect();
     assert_eq!(c.run().ok().out, "null\n");
-    let after: Vec<_> = fs::read_dir("/dev").expect("read").flatten().map(|e| e.file_name()).collect();
+    let after: Vec<_> =
+        fs::read_dir("/dev").expect("read").flatten().map(|e| e.file_name()).collect();
     assert_eq!(before, after, "nothing is made in the host's /dev");
 }
 

@@ -76,7 +76,11 @@ fn each_alone_is_new_and_the_others_are_shared() {
         for (_, other) in KINDS {
             let seen = run.field(&format!("{other} "));
             let own = [file, "mnt"].contains(&other);
-            assert_eq!(seen != host::namespace(other), own, "only {name} and mnt are new: {other} {seen}");
+            assert_eq!(
+                seen != host::namespace(other),
+                own,
+                "only {name} and mnt are new: {other} {seen}"
+            );
         }
     }
 }
@@ -97,7 +101,11 @@ fn joined_by_path() {
             });
         // Objects of the other's user namespace: its mqueue or sysfs is not ours to mount, but we are root.
         let run = c.run();
-        assert_eq!(run.out.lines().next(), Some(host::namespace_of(pid, file).as_str()), "{name}: {run:#?}");
+        assert_eq!(
+            run.out.lines().next(),
+            Some(host::namespace_of(pid, file).as_str()),
+            "{name}: {run:#?}"
+        );
     }
 }
 
@@ -130,7 +138,10 @@ fn a_user_namespace_by_path_with_everything_in_it() {
     let first = Container::sleeper().with(|c| set_userns(c, 100_000, 65536));
     first.create().start();
     let pid = first.pid();
-    let c = Container::sh("cat /proc/self/uid_map; id -u; readlink /proc/self/ns/user; readlink /proc/self/ns/net").with(|c| {
+    let c = Container::sh(
+        "cat /proc/self/uid_map; id -u; readlink /proc/self/ns/user; readlink /proc/self/ns/net",
+    )
+    .with(|c| {
         for (name, file) in [("user", "user"), ("network", "net"), ("ipc", "ipc")] {
             set_namespace(c, name, Some(&format!("/proc/{pid}/ns/{file}")));
         }
@@ -138,7 +149,10 @@ fn a_user_namespace_by_path_with_everything_in_it() {
     let run = c.run().ok();
     let lines = run.lines();
     assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
-    assert_eq!(lines[1..], ["0", &host::namespace_of(pid, "user"), &host::namespace_of(pid, "net")]);
+    assert_eq!(
+        lines[1..],
+        ["0", &host::namespace_of(pid, "user"), &host::namespace_of(pid, "net")]
+    );
 }
 
 #[test]
@@ -177,14 +191,18 @@ fn a_path_of_another_kind_is_refused() {
 
 #[test]
 fn relative_paths_are_refused() {
-    davit_only!("the spec says MUST be absolute; the peers resolve them against the current directory");
-    let c = Container::new(&["true"]).with(|c| set_namespace(c, "network", Some("proc/self/ns/net")));
+    davit_only!(
+        "the spec says MUST be absolute; the peers resolve them against the current directory"
+    );
+    let c =
+        Container::new(&["true"]).with(|c| set_namespace(c, "network", Some("proc/self/ns/net")));
     c.run().refuses(&["linux.namespaces[", "path", "absolute"]);
 }
 
 #[test]
 fn duplicates_are_refused() {
     spec!();
+    peer_fails!("crun", "1.8 accepts them");
     for (name, _) in kinds().filter(|(name, _)| *name != "user") {
         let c = Container::new(&["true"]).with(|c| {
             set_namespace(c, name, None);
@@ -233,8 +251,9 @@ fn user_namespace_needs_mappings() {
     spec!();
     let c = Container::new(&["true"]).with(|c| set_namespace(c, "user", None));
     c.run().refuses(&["linux.uidMappings"]);
-    let mappings = Container::new(&["true"])
-        .with(|c| c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]));
+    let mappings = Container::new(&["true"]).with(|c| {
+        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }])
+    });
     if runtime::runtime().is_davit() {
         mappings.run().refuses(&["linux.uidMappings"]);
     }
@@ -253,19 +272,23 @@ fn a_user_who_is_not_mapped_is_refused() {
 #[test]
 fn time_offsets() {
     davit_only!("the peers here know no time namespaces");
-    let c = Container::sh("cut -d. -f1 /proc/uptime; tr -s ' ' < /proc/self/timens_offsets").with(|c| {
-        set_namespace(c, "time", None);
-        c["linux"]["timeOffsets"] = json!({
-            "boottime": { "secs": 10_000_000, "nanosecs": 5 },
-            "monotonic": { "secs": 777, "nanosecs": 6 },
-        });
-    });
+    let c = Container::sh("cut -d. -f1 /proc/uptime; tr -s ' ' < /proc/self/timens_offsets").with(
+        |c| {
+            set_namespace(c, "time", None);
+            c["linux"]["timeOffsets"] = json!({
+                "boottime": { "secs": 10_000_000, "nanosecs": 5 },
+                "monotonic": { "secs": 777, "nanosecs": 6 },
+            });
+        },
+    );
     let run = c.run().ok();
     let lines = run.lines();
     assert!(lines[0].parse::<u64>().expect("seconds") > 10_000_000);
-    let words: Vec<Vec<&str>> = lines[1..].iter().map(|line| line.split_whitespace().collect()).collect();
+    let words: Vec<Vec<&str>> =
+        lines[1..].iter().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(words, [["monotonic", "777", "6"], ["boottime", "10000000", "5"]]);
-    let without = Container::new(&["true"]).with(|c| c["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1 } }));
+    let without = Container::new(&["true"])
+        .with(|c| c["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1 } }));
     without.run().refuses(&["linux.timeOffsets"]);
     let bogus = Container::new(&["true"]).with(|c| {
         set_namespace(c, "time", None);
@@ -349,7 +372,14 @@ fn sysctls_without_their_namespace_are_refused() {
         });
         c.run().refuses(&["linux.sysctl", name, kind]);
     }
-    for name in ["vm.swappiness", "kernel.pid_max", "fs.file-max", "kernel.core_pattern", "bogus", "net.../../kernel.x"] {
+    for name in [
+        "vm.swappiness",
+        "kernel.pid_max",
+        "fs.file-max",
+        "kernel.core_pattern",
+        "bogus",
+        "net.../../kernel.x",
+    ] {
         let c = Container::new(&["true"]).with(|c| c["linux"]["sysctl"] = json!({ name: "1" }));
         c.run().refuses(&["linux.sysctl", name]);
     }
@@ -358,21 +388,25 @@ fn sysctls_without_their_namespace_are_refused() {
 #[test]
 fn a_sysctl_that_does_not_exist_is_refused() {
     spec!();
-    let c = Container::new(&["true"]).with(|c| c["linux"]["sysctl"] = json!({ "net.core.nosuch": "1" }));
+    let c = Container::new(&["true"])
+        .with(|c| c["linux"]["sysctl"] = json!({ "net.core.nosuch": "1" }));
     c.run().refuses(&["linux.sysctl", "net.core.nosuch", "no such file or directory"]);
 }
 
 #[test]
 fn a_new_network_has_its_loopback_up() {
     spec!();
-    let c = Container::sh("ip addr show lo | grep -c 127.0.0.1/8; ip link show lo | grep -c LOWER_UP; ls /sys/class/net");
+    let c = Container::sh(
+        "ip addr show lo | grep -c 127.0.0.1/8; ip link show lo | grep -c LOWER_UP; ls /sys/class/net",
+    );
     assert_eq!(c.run().ok().out, "1\n1\nlo\n");
 }
 
 #[test]
 fn cgroup_namespace() {
     spec!();
-    let c = Container::sh("cut -d: -f3 /proc/self/cgroup | sort -u").with(|c| set_namespace(c, "cgroup", None));
+    let c = Container::sh("cut -d: -f3 /proc/self/cgroup | sort -u")
+        .with(|c| set_namespace(c, "cgroup", None));
     assert_eq!(c.run().ok().out, "/\n");
 }
 

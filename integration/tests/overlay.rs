@@ -26,7 +26,8 @@ fn lower_upper_and_work() {
         fs::create_dir(c.path(dir)).expect("mkdir");
     }
     let (upper, work) = (c.path("up"), c.path("work"));
-    let options = [format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
+    let options =
+        [format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let c = c.with(|c| add_mount(c, "/mnt", "overlay", "overlay", &options));
     assert_eq!(c.run().ok().out, "a\na\ntop\n");
@@ -50,7 +51,9 @@ fn more_lower_layers_than_a_page_of_options_holds() {
     peer_fails!("runc", "the option string ends at a page");
     peer_fails!("crun", "the option string ends at a page");
     let c = Container::sh("ls /mnt | wc -l; cat /mnt/top");
-    let names: Vec<String> = (0..150).map(|n| format!("a-directory-with-a-rather-long-name-as-engines-make-them/{n}")).collect();
+    let names: Vec<String> = (0..150)
+        .map(|n| format!("a-directory-with-a-rather-long-name-as-engines-make-them/{n}"))
+        .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let option = format!("lowerdir={}", layers(&c, &names).join(":"));
     assert!(option.len() > 8192);

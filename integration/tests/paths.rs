@@ -15,7 +15,10 @@ fn masked(script: &str, paths: &Value) -> Container {
 #[test]
 fn masked_files_are_empty_and_directories_too() {
     spec!();
-    let c = masked("cat /secret/file; ls /secret/dir; touch /secret/dir/new 2>&1 | grep -c 'Read-only'", &json!(["/secret/file", "/secret/dir"]));
+    let c = masked(
+        "cat /secret/file; ls /secret/dir; touch /secret/dir/new 2>&1 | grep -c 'Read-only'",
+        &json!(["/secret/file", "/secret/dir"]),
+    );
     assert_eq!(c.run().ok().out, "1\n");
     assert_eq!(fs::read_to_string(c.rootfs().join("secret/file")).expect("file"), "secret\n");
 }
@@ -23,7 +26,9 @@ fn masked_files_are_empty_and_directories_too() {
 #[test]
 fn masked_paths_of_proc() {
     spec!();
-    let c = Container::sh("cat /proc/timer_list | wc -c; cat /proc/keys | wc -c; ls /proc/acpi /sys/firmware 2>/dev/null | wc -w");
+    let c = Container::sh(
+        "cat /proc/timer_list | wc -c; cat /proc/keys | wc -c; ls /proc/acpi /sys/firmware 2>/dev/null | wc -w",
+    );
     let run = c.run();
     assert_eq!(run.out.lines().take(2).collect::<Vec<_>>(), ["0", "0"], "{run:?}");
 }
@@ -48,10 +53,11 @@ fn masked_through_symlinks_stays_inside() {
     let outside = tempfile::tempdir().expect("tempdir");
     fs::write(outside.path().join("file"), "the host's\n").expect("write");
     let way = outside.path().join("file");
-    let c = masked("cat /way 2>/dev/null; cat /inner", &json!(["/way", "/inner"])).with_files(|root| {
-        std::os::unix::fs::symlink(&way, root.join("way")).expect("symlink");
-        std::os::unix::fs::symlink("/secret/file", root.join("inner")).expect("symlink");
-    });
+    let c =
+        masked("cat /way 2>/dev/null; cat /inner", &json!(["/way", "/inner"])).with_files(|root| {
+            std::os::unix::fs::symlink(&way, root.join("way")).expect("symlink");
+            std::os::unix::fs::symlink("/secret/file", root.join("inner")).expect("symlink");
+        });
     // The link that points nowhere inside is skipped; the other one's target is masked.
     let run = c.run();
     assert!(!run.out.contains("secret") && !run.out.contains("host"), "{run:?}");
@@ -65,14 +71,18 @@ fn read_only_paths() {
                   (echo x >/secret/file) 2>&1 | grep -c Read-only; touch /fine && echo fine";
     let c = masked(script, &json!([])).with(|c| c["linux"]["readonlyPaths"] = json!(["/secret"]));
     assert_eq!(c.run().ok().out, "secret\n1\n1\n1\nfine\n");
-    let file = masked("(echo x >/secret/file) 2>&1 | grep -c Read-only; touch /secret/new && echo fine", &json!([]))
-        .with(|c| c["linux"]["readonlyPaths"] = json!(["/secret/file"]));
+    let file = masked(
+        "(echo x >/secret/file) 2>&1 | grep -c Read-only; touch /secret/new && echo fine",
+        &json!([]),
+    )
+    .with(|c| c["linux"]["readonlyPaths"] = json!(["/secret/file"]));
     assert_eq!(file.run().ok().out, "1\nfine\n");
 }
 
 #[test]
 fn read_only_paths_keep_the_other_flags() {
     spec!();
+    peer_fails!("crun", "1.8 drops them");
     let c = Container::sh("awk '$5 == \"/dev/shm\" { print $6 }' /proc/self/mountinfo | tail -1")
         .with(|c| c["linux"]["readonlyPaths"] = json!(["/dev/shm"]));
     let run = c.run().ok();
@@ -99,7 +109,8 @@ fn masks_hold_for_exec_too() {
 #[test]
 fn masks_hold_on_a_read_only_root() {
     spec!();
-    let c = masked("cat /secret/file; echo end", &json!(["/secret/file", "/secret/dir"])).with(|c| c["root"]["readonly"] = true.into());
+    let c = masked("cat /secret/file; echo end", &json!(["/secret/file", "/secret/dir"]))
+        .with(|c| c["root"]["readonly"] = true.into());
     assert_eq!(c.run().ok().out, "end\n");
 }
 
@@ -107,7 +118,8 @@ fn masks_hold_on_a_read_only_root() {
 fn relative_ones_are_refused() {
     davit_only!("the spec says MUST be absolute; the peers take them");
     for field in ["maskedPaths", "readonlyPaths"] {
-        let c = Container::new(&["true"]).with(|c| c["linux"][field] = json!(["/proc/keys", "etc/passwd"]));
+        let c = Container::new(&["true"])
+            .with(|c| c["linux"][field] = json!(["/proc/keys", "etc/passwd"]));
         c.run().refuses(&[&format!("linux.{field}[1]"), "etc/passwd"]);
     }
 }

@@ -5,31 +5,51 @@ use integration::*;
 #[test]
 fn fields_that_are_not_applied_are_named() {
     davit_only!("the peers apply or ignore them");
-    let rows: &[(&str, fn(&mut Value))] = &[
-        ("process.selinuxLabel", |c| c["process"]["selinuxLabel"] = "system_u:system_r:t:s0".into()),
+    type Row = (&'static str, fn(&mut Value));
+    let rows: &[Row] = &[
+        ("process.selinuxLabel", |c| {
+            c["process"]["selinuxLabel"] = "system_u:system_r:t:s0".into()
+        }),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
-        ("process.scheduler", |c| c["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 })),
-        ("process.ioPriority", |c| c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 })),
-        ("process.execCPUAffinity", |c| c["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" })),
+        ("process.scheduler", |c| {
+            c["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 })
+        }),
+        ("process.ioPriority", |c| {
+            c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 })
+        }),
+        ("process.execCPUAffinity", |c| {
+            c["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" })
+        }),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
-        ("linux.memoryPolicy", |c| c["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [] })),
+        ("linux.memoryPolicy", |c| {
+            c["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [] })
+        }),
         ("linux.seccomp.listenerPath", |c| {
-            c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener" });
+            c["linux"]["seccomp"] =
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener" });
         }),
         ("linux.seccomp.listenerMetadata", |c| {
-            c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "text" });
+            c["linux"]["seccomp"] =
+                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "text" });
         }),
         ("mounts[7].options", |c| config::add_mount(c, "/mnt", "bind", "/etc", &["bind", "idmap"])),
-        ("mounts[7].options", |c| config::add_mount(c, "/mnt", "bind", "/etc", &["rbind", "ridmap"])),
+        ("mounts[7].options", |c| {
+            config::add_mount(c, "/mnt", "bind", "/etc", &["rbind", "ridmap"])
+        }),
         ("mounts[7].uidMappings", |c| {
             let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
-            config::push(&mut c["mounts"], json!({
-                "destination": "/mnt", "type": "bind", "source": "/etc", "options": ["bind"], "uidMappings": map, "gidMappings": map,
-            }));
+            config::push(
+                &mut c["mounts"],
+                json!({
+                    "destination": "/mnt", "type": "bind", "source": "/etc", "options": ["bind"], "uidMappings": map, "gidMappings": map,
+                }),
+            );
         }),
-        ("linux.personality.flags", |c| c["linux"]["personality"] = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] })),
+        ("linux.personality.flags", |c| {
+            c["linux"]["personality"] = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] })
+        }),
     ];
     for (field, edit) in rows {
         let run = Container::new(&["true"]).with(edit).run();
@@ -41,11 +61,16 @@ fn fields_that_are_not_applied_are_named() {
 #[test]
 fn the_systemd_driver_is_refused() {
     davit_only!("it is not there yet");
-    for options in [vec!["--systemd-cgroup"], vec!["--cgroup-manager", "systemd"], vec!["--cgroup-manager=systemd"]] {
+    for options in [
+        vec!["--systemd-cgroup"],
+        vec!["--cgroup-manager", "systemd"],
+        vec!["--cgroup-manager=systemd"],
+    ] {
         let c = Container::new(&["true"]).global(&options);
         c.run().refuses(&["systemd"]);
     }
-    let c = Container::new(&["true"]).with(|c| c["linux"]["cgroupsPath"] = "system.slice:davit:x".into());
+    let c = Container::new(&["true"])
+        .with(|c| c["linux"]["cgroupsPath"] = "system.slice:davit:x".into());
     c.run().refuses(&["linux.cgroupsPath", "systemd"]);
     let c = Container::new(&["true"]).global(&["--cgroup-manager", "bogus"]);
     c.run().refuses(&["cgroup-manager", "bogus"]);

@@ -10,11 +10,18 @@ const UID: u32 = 4711;
 
 /// The words that make root an ordinary user; none if we are one already.
 fn as_user() -> Vec<&'static str> {
-    if nix::unistd::geteuid().is_root() { vec!["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all"] } else { vec![] }
+    if nix::unistd::geteuid().is_root() {
+        vec!["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all"]
+    } else {
+        vec![]
+    }
 }
 
 /// Why an ordinary user cannot run containers here, if so.
 fn impossible() -> Option<String> {
+    if runtime::runtime().name == "crun" && host::has_cgroup_v1() {
+        return Some("crun refuses hybrid hosts, and an ordinary user cannot change that".into());
+    }
     let words = as_user();
     let mut all = words.clone();
     all.extend(["unshare", "-U", "-r", "true"]);
@@ -24,14 +31,17 @@ fn impossible() -> Option<String> {
     let mut all = words;
     all.extend(["test", "-x"]);
     let readable = Command::new("env").args(&all).arg(&runtime::runtime().path).status();
-    (!readable.is_ok_and(|status| status.success())).then(|| "other users cannot reach the binary".to_owned())
+    (!readable.is_ok_and(|status| status.success()))
+        .then(|| "other users cannot reach the binary".to_owned())
 }
 
 /// A container for that user, with the namespaces and mounts that need no more.
 fn rootless(script: &str) -> Container {
     let c = Container::sh(script).with(|c| {
-        let uid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
-        let gid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::getegid().as_raw() };
+        let uid =
+            if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
+        let gid =
+            if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::getegid().as_raw() };
         config::set_namespace(c, "user", None);
         c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
         c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
@@ -58,7 +68,8 @@ fn run(c: &Container, options: &[&str]) -> Outcome {
     if nix::unistd::geteuid().is_root() {
         chown(c.bundle().join("config.json"), Some(UID), Some(UID)).expect("chown");
     }
-    let run = c.through_with_bundle(&as_user(), "run", options).env("XDG_RUNTIME_DIR", c.path("")).done();
+    let run =
+        c.through_with_bundle(&as_user(), "run", options).env("XDG_RUNTIME_DIR", c.path("")).done();
     c.assert_nothing_left();
     run
 }
@@ -66,7 +77,9 @@ fn run(c: &Container, options: &[&str]) -> Outcome {
 #[test]
 fn runs() {
     skip_if!(impossible());
-    let c = rootless("id -u; hostname; cat /proc/self/uid_map | tr -s ' '; echo x >/dev/null && touch /file && echo wrote");
+    let c = rootless(
+        "id -u; hostname; cat /proc/self/uid_map | tr -s ' '; echo x >/dev/null && touch /file && echo wrote",
+    );
     let run = run(&c, &[]).ok();
     assert_eq!(run.lines()[..2], ["0", "davit"]);
     assert!(run.out.ends_with("wrote\n"), "{run:?}");
@@ -87,7 +100,8 @@ fn create_exec_delete() {
     let c = rootless("while :; do sleep 0.05; done");
     c.write();
     let as_user = as_user();
-    let call = |words: &[&str]| c.call_through(&as_user, words).env("XDG_RUNTIME_DIR", c.path("")).done();
+    let call =
+        |words: &[&str]| c.call_through(&as_user, words).env("XDG_RUNTIME_DIR", c.path("")).done();
     call(&["create", "--bundle", &c.path("bundle"), &c.id]).ok();
     call(&["start", &c.id]).ok();
     assert_eq!(call(&["exec", &c.id, "id", "-u"]).ok().out, "0\n");
@@ -101,7 +115,9 @@ fn ids_that_are_not_mapped_are_refused() {
     skip_if!(impossible());
     let c = rootless("true").with(|c| c["process"]["user"]["uid"] = 5.into());
     run(&c, &[]).refuses(&["process.user.uid"]);
-    let more = rootless("true").with(|c| c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": 10 }]));
+    let more = rootless("true").with(|c| {
+        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": 10 }])
+    });
     run(&more, &[]).refuses(&[]);
 }
 
@@ -122,7 +138,10 @@ fn layers() {
     fs::create_dir(c.path("upper")).expect("mkdir");
     fs::write(c.path("upper/layer"), "a layer\n").expect("write");
     let layers = format!("{}:{}", c.path("upper"), c.path("bundle/rootfs"));
-    let c = c.with(|c| c["annotations"] = json!({ "run.davit.root.layers": layers, "run.davit.root.ephemeral": "true" }));
+    let c = c.with(|c| {
+        c["annotations"] =
+            json!({ "run.davit.root.layers": layers, "run.davit.root.ephemeral": "true" })
+    });
     assert_eq!(run(&c, &[]).ok().out, "a layer\nx\n");
 }
 

@@ -20,8 +20,13 @@ fn layered(script: &str) -> Container {
 
 /// Every path below the directory with its content's length, to see whether anything changed.
 fn inventory(dir: &std::path::Path) -> Vec<String> {
-    let find = std::process::Command::new("find").arg(dir).args(["-printf", "%p %s %m %T@\\n"]).output().expect("find");
-    let mut lines: Vec<_> = String::from_utf8_lossy(&find.stdout).lines().map(str::to_owned).collect();
+    let find = std::process::Command::new("find")
+        .arg(dir)
+        .args(["-printf", "%p %s %m %T@\\n"])
+        .output()
+        .expect("find");
+    let mut lines: Vec<_> =
+        String::from_utf8_lossy(&find.stdout).lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }
@@ -90,14 +95,16 @@ fn ephemeral_makes_mount_points_without_touching_the_bundle() {
 #[test]
 fn ephemeral_and_read_only() {
     davit_only!("a flag of ours");
-    let c = Container::sh("touch /new 2>&1 | grep -c Read-only").with(|c| c["root"]["readonly"] = true.into());
+    let c = Container::sh("touch /new 2>&1 | grep -c Read-only")
+        .with(|c| c["root"]["readonly"] = true.into());
     assert_eq!(c.run_call(&["--ephemeral"]).done().ok().out, "1\n");
 }
 
 #[test]
 fn ephemeral_as_root_of_a_user_namespace() {
     davit_only!("a flag of ours");
-    let c = Container::sh("echo x >/tmp/new && cat /tmp/new").with(|c| config::set_userns(c, 100_000, 65536));
+    let c = Container::sh("echo x >/tmp/new && cat /tmp/new")
+        .with(|c| config::set_userns(c, 100_000, 65536));
     assert_eq!(c.run_call(&["--ephemeral"]).done().ok().out, "x\n");
     assert!(!c.rootfs().join("tmp/new").exists());
 }
@@ -105,7 +112,8 @@ fn ephemeral_as_root_of_a_user_namespace() {
 #[test]
 fn the_flag_can_be_false() {
     davit_only!("an annotation of ours");
-    let c = Container::sh("echo x >/new").with(|c| c["annotations"] = json!({ EPHEMERAL: "false" }));
+    let c =
+        Container::sh("echo x >/new").with(|c| c["annotations"] = json!({ EPHEMERAL: "false" }));
     c.run().ok();
     assert!(c.rootfs().join("new").exists());
     let bogus = Container::sh("true").with(|c| c["annotations"] = json!({ EPHEMERAL: "perhaps" }));
