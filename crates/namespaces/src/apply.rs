@@ -36,10 +36,7 @@ pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Erro
         Op::Unshare(kinds) => unshare(flags(kinds)),
         Op::AwaitIdMaps => {
             channel.send(&Message::IdMapsWanted)?;
-            channel.await_go().map_err(|error| match error {
-                ReceiveError::System(error) => error,
-                _ => Error::new("recvmsg", Errno::EPIPE),
-            })
+            await_go(channel)
         }
         Op::BecomeRoot => become_root(),
         Op::TimeOffsets(text) => write_file(c"/proc/self/timens_offsets", text.to_bytes()),
@@ -60,9 +57,17 @@ fn become_root() -> Result<(), Error> {
     setresuid(uid, uid, uid).during("setresuid")
 }
 
+fn await_go(channel: &Channel) -> Result<(), Error> {
+    channel.await_go().map_err(|error| match error {
+        ReceiveError::System(error) => error,
+        _ => Error::new("recvmsg", Errno::EPIPE),
+    })
+}
+
 fn go_on_in_a_child(flags: u64, channel: &Channel) -> Result<(), Error> {
     match fork(flags | SIBLING)? {
-        Side::Child => Ok(()),
+        // The runtime must know whom it speaks with before the next message.
+        Side::Child => await_go(channel),
         Side::Parent(pid) => {
             // Where the runtime is gone the child sees the same end of the conversation.
             let told = channel.send(&Message::Forked(pid.as_raw()));

@@ -5,17 +5,18 @@
 //! | who sends | message | when | who waits |
 //! |---|---|---|---|
 //! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
-//! | joining process | [`Message::Forked`] | it has made the second process and exits | nobody |
+//! | joining process | [`Message::Forked`] | it has made the second process and exits | second process, for `Go` |
 //! | init | [`Message::Console`] + descriptor | the container's pty is made | nobody |
 //! | init | [`Message::Built`] | mounts are made, hooks of the runtime are due | init, for `Go` |
-//! | init | [`Message::Ready`] | the container is created | init, for `Go` |
+//! | init | [`Message::Created`] | everything is made but the user's program | init, for `Go` |
+//! | init | [`Message::Executing`] | the next thing is the user's program | nobody |
 //! | anyone inside | [`Message::Failed`] | something failed; the sender exits | nobody |
 //! | runtime | [`Message::Go`] | what was waited for is done | nobody |
 //!
 //! An end of the conversation where a message is due means that the other side is dead; init
 //! then exits, so that nothing outlives a runtime that was killed. The same messages go over the
-//! start socket of a created container: `start` sends `Go`; the answer is the end (the program
-//! was executed) or `Failed`.
+//! start socket of a created container: `start` sends `Go`; the answer is `Executing` and the end
+//! (the program was executed) or `Failed`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -47,8 +48,10 @@ pub enum Message {
     Console,
     /// "Run the hooks that come before the root changes."
     Built,
-    /// "The container is created."
-    Ready,
+    /// "The container is created; the user's program is next."
+    Created,
+    /// "If nothing follows this, the user's program was executed."
+    Executing,
     /// "Go on."
     Go,
     /// "This failed."
@@ -236,7 +239,7 @@ mod tests {
         assert_eq!(other.receive(Some(deadline)).unwrap_err(), ReceiveError::Deadline(deadline));
         nix::unistd::write(&one, b"\xff\xff").unwrap();
         assert_eq!(other.receive(None).unwrap_err(), ReceiveError::Garbage);
-        one.send(&Message::Ready).unwrap();
+        one.send(&Message::Created).unwrap();
         assert_eq!(other.await_go(), Err(ReceiveError::Garbage));
         drop(one);
         assert_eq!(other.await_go(), Err(ReceiveError::Ended));

@@ -108,6 +108,12 @@ pub(crate) fn maps_root(mappings: &[Mapping]) -> bool {
 }
 
 impl IdMaps {
+    /// Whether the price of writing the maps was setgroups(2).
+    #[must_use]
+    pub fn denies_groups(&self) -> bool {
+        self.writer == Writer::OwnId
+    }
+
     /// Writes the maps of the user namespace that process `pid` has just made.
     ///
     /// # Errors

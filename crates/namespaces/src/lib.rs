@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::apply;
 pub use id_maps::{IdMaps, Mapping};
-pub use launch::{Launch, Program, launch};
+pub use launch::{Launch, Program, SECTION as LAUNCH_SECTION, launch};
 pub use plan::{Host, Joined, Plan, join_running, plan};
 
 /// A kind of namespace (namespaces(7)).

@@ -1,1 +1,39 @@
-//! placeholder
+//! The life of a container: bundle, plan, execute, init, record.
+//!
+//! ```text
+//! command   create, start, exec, kill, delete, state, list, explain: one file each
+//! bundle    config.json, read once and parsed        check   the rules of no single part
+//! host      what this machine and user can do        plan    everything, decided before the deed
+//! execute   the process is made and spoken with      init    walks the plan inside
+//! record    what is known of a container, on disk    state   what the specification calls state
+//! ```
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+mod bundle;
+mod check;
+pub mod command;
+mod console;
+mod error;
+mod execute;
+mod hook;
+mod host;
+mod id;
+pub mod init;
+pub mod plan;
+mod process;
+mod program;
+pub mod record;
+pub mod signal;
+mod slot;
+pub mod state;
+mod step;
+
+pub use error::{Error, Result};
+pub use execute::{Progress, Started, reap};
+pub use id::Id;
+pub use record::Root;
+pub use step::INIT_NAME;

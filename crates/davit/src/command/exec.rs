@@ -1,0 +1,118 @@
+//! `davit exec`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use lexopt::Parser;
+use runtime::command::{self, ExecRequest, Executed};
+
+use super::create::{listen_fds, shield};
+use super::{About, Outcome, root};
+use crate::args::{self, IdArgument, Word};
+use crate::foreground::{self, Foreground};
+use crate::globals::Globals;
+
+pub(super) const HELP: &str = "\
+usage: davit exec [OPTIONS] ID COMMAND [ARGUMENTS]
+       davit exec [OPTIONS] --process FILE ID
+
+Runs a further process in a container, confined as the container's own is, and exits with its exit
+code (128 + N when signal N ended it; 255 when it could not be executed).
+
+options:
+  -p, --process FILE       the process as JSON, as in config.json
+  -t, --tty                with a terminal
+      --console-socket S   unix socket that receives the terminal's master
+      --cwd DIR            working directory
+  -e, --env NAME=VALUE     further variable (may be repeated)
+  -u, --user UID[:GID]     user and group, as numbers
+  -g, --additional-gids N  further group (may be repeated)
+  -c, --cap NAME           further capability (may be repeated)
+      --no-new-privs       no exec grants anything any more
+      --cgroup [CTRL:]PATH sub-cgroup of the container's to run in (may be repeated)
+      --pid-file FILE      write the pid
+  -d, --detach             return when the program runs
+      --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
+      --no-new-keyring     keep the caller's session keyring
+      --ignore-paused      also in a paused container, where it waits for resume
+      --process-label, --apparmor   refused: not supported yet
+";
+
+pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
+    let mut id = IdArgument::default();
+    let mut request = ExecRequest::default();
+    while let Some(word) = args::next(parser)? {
+        match word {
+            Word::Value(value) if !id.is_given() => id.take(value)?,
+            Word::Value(command) => {
+                // Whatever follows is the command's own.
+                let rest = std::iter::once(command).chain(parser.raw_args()?);
+                request.changes.args = strings(rest)?;
+                break;
+            }
+            Word::Option(option) => take(&mut request, &option, parser)?,
+        }
+    }
+    let id = id.get()?;
+    check(&request)?;
+    request.options.listen_fds = listen_fds()?;
+    shield()?;
+    let foreground = if request.detach { None } else { Some(Foreground::prepare()?) };
+    let work = || -> Result<Outcome> {
+        let executed = command::exec(&root(globals)?, &id, &request)?;
+        match foreground {
+            None => Ok(Outcome::Done),
+            Some(foreground) => wait(foreground, executed, request.console_socket.is_some()),
+        }
+    };
+    work().with_context(|| About(id.clone()))
+}
+
+fn wait(mut foreground: Foreground, mut executed: Executed, has_socket: bool) -> Result<Outcome> {
+    let master = if has_socket { None } else { executed.started.master.take() };
+    Ok(foreground::outcome(foreground.wait(&executed.started, master)?))
+}
+
+fn check(request: &ExecRequest) -> Result<()> {
+    match (&request.process, request.changes.args.is_empty()) {
+        (None, true) => bail!("a command or --process is required"),
+        (Some(_), false) => bail!("both a command and --process are given"),
+        _ => Ok(()),
+    }
+}
+
+fn strings(words: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
+    words.map(|word| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8"))).collect()
+}
+
+fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<()> {
+    let changes = &mut request.changes;
+    match option {
+        "--process" | "-p" => request.process = Some(args::path(parser, option)?),
+        "--tty" | "-t" => changes.terminal = args::switch(parser, option)?,
+        "--console-socket" => request.console_socket = Some(args::path(parser, option)?),
+        "--cwd" => changes.cwd = Some(PathBuf::from(args::text(parser, option)?)),
+        "--env" | "-e" => changes.env.push(args::text(parser, option)?),
+        "--user" | "-u" => changes.user = Some(args::user(&args::text(parser, option)?)?),
+        "--additional-gids" | "-g" => {
+            let text = args::text(parser, option)?;
+            changes.additional_gids.push(args::id(&text).with_context(|| option.to_owned())?);
+        }
+        "--cap" | "-c" => changes.capabilities.push(args::text(parser, option)?),
+        "--no-new-privs" => changes.no_new_privileges = args::switch(parser, option)?,
+        "--cgroup" => request.cgroups.push(args::text(parser, option)?),
+        "--pid-file" => request.pid_file = Some(args::path(parser, option)?),
+        "--detach" | "-d" => request.detach = args::switch(parser, option)?,
+        "--preserve-fds" => request.options.preserve_fds = args::number(parser, option)?,
+        "--no-new-keyring" => request.options.no_new_keyring = args::switch(parser, option)?,
+        "--ignore-paused" => request.ignore_paused = args::switch(parser, option)?,
+        "--process-label" | "--apparmor" => {
+            if !args::text(parser, option)?.is_empty() {
+                bail!("{option}: is not supported yet");
+            }
+        }
+        other => return Err(args::other(other)),
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! `davit list`
+
+use anyhow::{Result, bail};
+use lexopt::Parser;
+use runtime::Id;
+use runtime::state::State;
+
+use super::{Outcome, root};
+use crate::args::{self, Word};
+use crate::globals::Globals;
+use crate::output;
+
+pub(super) const HELP: &str = "\
+usage: davit list [OPTIONS]
+
+Lists the containers.
+
+options:
+  -f, --format FORMAT      table (default) or json
+  -q, --quiet              ids only
+";
+
+type Container = (Id, runtime::Result<State>);
+
+pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
+    let (mut json, mut quiet) = (false, false);
+    while let Some(word) = args::next(parser)? {
+        match word {
+            Word::Value(value) => return Err(args::unexpected(&value)),
+            Word::Option(option) => match option.as_str() {
+                "--format" | "-f" => {
+                    json = match args::text(parser, &option)?.as_str() {
+                        "json" => true,
+                        "table" => false,
+                        other => bail!("{option}: {other:?} is neither table nor json"),
+                    }
+                }
+                "--quiet" | "-q" => quiet = args::switch(parser, &option)?,
+                other => return Err(args::other(other)),
+            },
+        }
+    }
+    let containers = runtime::command::list(&root(globals)?)?;
+    let text = match (quiet, json) {
+        (true, _) => containers.iter().map(|(id, _)| format!("{id}\n")).collect(),
+        (false, true) => as_json(&containers)?,
+        (false, false) => as_table(&containers),
+    };
+    output::print(&text)?;
+    Ok(Outcome::Done)
+}
+
+/// Containers whose record is damaged have no state to show; the table has them.
+fn as_json(containers: &[Container]) -> Result<String> {
+    let states: Vec<_> = containers.iter().filter_map(|(_, state)| state.as_ref().ok()).collect();
+    Ok(format!("{}\n", serde_json::to_string(&states)?))
+}
+
+fn as_table(containers: &[Container]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    rows.extend(containers.iter().map(|(id, state)| match state {
+        Ok(state) => [
+            id.to_string(),
+            state.pid.to_string(),
+            state.status.name().to_owned(),
+            state.bundle.display().to_string(),
+            state.created.clone(),
+            state.owner.clone(),
+        ],
+        Err(error) => {
+            let [pid, bundle, created, owner] = ["-", "-", "-", "-"].map(str::to_owned);
+            [id.to_string(), pid, format!("damaged ({error})"), bundle, created, owner]
+        }
+    }));
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; 6]| {
+        let cells: Vec<_> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

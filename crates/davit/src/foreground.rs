@@ -1,0 +1,228 @@
+//! Waiting for a container's process in the foreground: signals are passed on, the terminal is
+//! copied, the exit code is the container's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use runtime::Started;
+
+use crate::command::Outcome;
+
+/// Signals that say something about this process, and are not passed on.
+const OURS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGPIPE, libc::SIGURG];
+
+/// The outcome of a command whose process ended with this code.
+pub(crate) fn outcome(code: i32) -> Outcome {
+    Outcome::Exit(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// This process while it stands for the container's.
+pub(crate) struct Foreground {
+    signals: SignalFd,
+}
+
+/// The caller's terminal, made raw; it is restored when this is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    /// Nothing, where standard input is no terminal.
+    fn new() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let before = tcgetattr(&stdin).ok()?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that has gone needs no restoring.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
+    }
+}
+
+impl Foreground {
+    /// From here on signals wait until they can be passed on.
+    pub(crate) fn prepare() -> Result<Self> {
+        let mut all = SigSet::all();
+        // Faults of our own are not for the container, and cannot wait.
+        for fault in [
+            nix::sys::signal::SIGSEGV,
+            nix::sys::signal::SIGBUS,
+            nix::sys::signal::SIGFPE,
+            nix::sys::signal::SIGILL,
+            nix::sys::signal::SIGABRT,
+        ] {
+            all.remove(fault);
+        }
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&all), None).context("sigprocmask")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&all, flags).context("signalfd")?;
+        Ok(Self { signals })
+    }
+
+    /// Waits for the end of the process; `master` is its terminal, where it has one and nobody
+    /// else looks after it.
+    pub(crate) fn wait(&mut self, process: &Started, master: Option<OwnedFd>) -> Result<i32> {
+        let raw = master.as_ref().and_then(|_| Raw::new());
+        let mut copy = match master {
+            Some(master) => Some(Copy::new(master)?),
+            None => None,
+        };
+        loop {
+            if let Some(code) = self.take_signals(process, copy.as_ref())? {
+                if let Some(copy) = &mut copy {
+                    copy.drain();
+                }
+                drop(raw);
+                return Ok(code);
+            }
+            let done = match &mut copy {
+                Some(copy) => copy.turn(&self.signals)?,
+                None => {
+                    let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+                    wait_for(&mut fds)?;
+                    false
+                }
+            };
+            if done {
+                copy = None;
+            }
+        }
+    }
+
+    /// Passes signals on; the exit code, once the process has ended.
+    fn take_signals(&mut self, process: &Started, copy: Option<&Copy>) -> Result<Option<i32>> {
+        while let Some(info) = self.signals.read_signal().context("signalfd")? {
+            let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if signal == libc::SIGWINCH
+                && let Some(copy) = copy
+            {
+                copy.resize();
+            } else if !OURS.contains(&signal) {
+                // A process that has just ended needs no signal.
+                let _ = sys::pidfd::send_signal(process.pidfd.as_fd(), signal);
+            }
+        }
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == process.pid => return Ok(Some(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == process.pid => {
+                    return Ok(Some(128 + signal as i32));
+                }
+                Ok(WaitStatus::StillAlive) => return Ok(None),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(anyhow!("waitpid: {}", sys::words(errno))),
+            }
+        }
+    }
+}
+
+fn wait_for(fds: &mut [PollFd<'_>]) -> Result<()> {
+    match poll(fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(anyhow!("poll: {}", sys::words(errno))),
+    }
+}
+
+/// The way between the caller's streams and the container's terminal.
+struct Copy {
+    master: File,
+    input_open: bool,
+}
+
+impl Copy {
+    fn new(master: OwnedFd) -> Result<Self> {
+        let mut settings = tcgetattr(&master).context("tcgetattr")?;
+        // The caller's terminal adds the carriage return; here it would be added twice.
+        settings.output_flags.remove(OutputFlags::ONLCR);
+        tcsetattr(&master, SetArg::TCSANOW, &settings).context("tcsetattr")?;
+        let copy = Self { master: File::from(master), input_open: true };
+        copy.resize();
+        Ok(copy)
+    }
+
+    /// The container's terminal gets the size of the caller's, where that has one.
+    fn resize(&self) {
+        let stdin = std::io::stdin();
+        if let Ok((rows, columns)) = sys::process::terminal_size(stdin.as_fd())
+            && (rows, columns) != (0, 0)
+        {
+            // A terminal whose other side is closed has no size any more.
+            let _ = sys::pty::resize(self.master.as_fd(), rows, columns);
+        }
+    }
+
+    /// Waits for something to copy or a signal, and copies. True at the end of the output.
+    fn turn(&mut self, signals: &SignalFd) -> Result<bool> {
+        let stdin = std::io::stdin();
+        let (readable, mut fds) = (
+            PollFlags::POLLIN,
+            vec![
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.master.as_fd(), PollFlags::POLLIN),
+            ],
+        );
+        if self.input_open {
+            fds.push(PollFd::new(stdin.as_fd(), readable));
+        }
+        wait_for(&mut fds)?;
+        let ready = |index: usize| {
+            fds.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
+        };
+        let (output, input) = (ready(1), ready(2));
+        drop(fds);
+        if input {
+            self.input_open = self.pass_input(stdin.as_fd())?;
+        }
+        Ok(output && !self.pass_output()?)
+    }
+
+    fn pass_input(&mut self, stdin: BorrowedFd<'_>) -> Result<bool> {
+        let mut buffer = [0; 4096];
+        match nix::unistd::read(stdin, &mut buffer) {
+            Ok(0) | Err(Errno::EIO) => Ok(false),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(true),
+            Err(errno) => Err(anyhow!("standard input: {}", sys::words(errno))),
+            Ok(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                Ok(self.master.write_all(bytes).is_ok())
+            }
+        }
+    }
+
+    /// False at the end: every process has closed the terminal.
+    fn pass_output(&mut self) -> Result<bool> {
+        let mut buffer = [0; 8192];
+        match self.master.read(&mut buffer) {
+            Ok(0) | Err(_) => Ok(false),
+            Ok(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush()).context("standard output")?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Copies what is left after the process has ended; children of it may hold the terminal.
+    fn drain(&mut self) {
+        loop {
+            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            let left = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+            if !left || !self.pass_output().unwrap_or(false) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The bundle: config.json, read once and parsed, every fault with its place in the file.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde::Deserialize;
+use serde_json::Value;
+use sys::During;
+
+use crate::error::{Error, Result, Within};
+
+/// The largest config.json that is read, in bytes.
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
+
+/// A bundle whose config.json could be read.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its directory, absolute.
+    pub directory: PathBuf,
+    /// Its config.json.
+    pub spec: Spec,
+    /// What the file asks for and nobody can give, or nobody knows.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads the bundle in `directory`; `config` replaces the path of its config.json.
+    ///
+    /// # Errors
+    /// A file that is not there, not regular or too large; JSON that is not a spec, with its path.
+    pub fn load(directory: &Path, config: Option<&Path>) -> Result<Self> {
+        let directory = std::fs::canonicalize(directory)
+            .during("open")
+            .within(|| format!("bundle {}", directory.display()))?;
+        if !directory.is_dir() {
+            return Err(Error::new(format!("bundle {}: not a directory", directory.display())));
+        }
+        let path = match config {
+            Some(config) => config.to_owned(),
+            None => directory.join("config.json"),
+        };
+        let text = read(&path).within(|| path.display().to_string())?;
+        let (spec, warnings) = parse(&text).within(|| path.display().to_string())?;
+        Ok(Self { directory, spec, warnings })
+    }
+}
+
+/// Reads a JSON file that a user names: regular, of limited size. A FIFO does not hang.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
+        .open(path)
+        .during("open")?;
+    let metadata = file.metadata().during("fstat")?;
+    if !metadata.is_file() {
+        return Err(Error::new("not a regular file"));
+    }
+    read_limited(file, metadata.len())
+}
+
+/// Reads at most [`MAX_SIZE`] bytes, `expected` of them at once.
+///
+/// # Errors
+/// A longer text, or a read that failed.
+pub fn read_limited(file: impl Read, expected: u64) -> Result<Vec<u8>> {
+    let too_large = || Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024));
+    if expected > MAX_SIZE {
+        return Err(too_large());
+    }
+    let mut text = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
+    file.take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
+    if text.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(text) }
+}
+
+/// Parses config.json. What is unknown to this program's tables but allowed by the spec (a
+/// capability of a newer kernel) becomes a warning.
+fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
+    refuse_nul(text)?;
+    match serde_json::from_slice(text) {
+        Ok(spec) => Ok((spec, Vec::new())),
+        // Only a file that was refused is read a second time, for the place of its fault.
+        Err(_) => match from_json(text) {
+            Ok(spec) => Ok((spec, Vec::new())),
+            Err(error) => without_unknown_capabilities(text)?.ok_or(error),
+        },
+    }
+}
+
+/// Parses the process specification of `exec --process`.
+///
+/// # Errors
+/// The first fault, with its place.
+pub fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
+    refuse_nul(text)?;
+    from_json(text)
+}
+
+/// Parses JSON, naming the field at fault: `linux.namespaces[2].type: unknown variant ...`.
+///
+/// # Errors
+/// The first fault.
+pub fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        match path.as_str() {
+            "." => Error::new(cause.to_string()),
+            path => Error::new(format!("{path}: {cause}")),
+        }
+    })?;
+    json.end().map_err(|error| Error::new(error.to_string()))?;
+    Ok(parsed)
+}
+
+/// No field may hold a NUL: the kernel would cut the string there.
+fn refuse_nul(text: &[u8]) -> Result<()> {
+    const ESCAPED: &[u8] = br"\u0000";
+    if !text.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
+        return Ok(());
+    }
+    let value: Value = from_json(text)?;
+    match find_nul(&value, String::new()) {
+        Some(path) => Err(Error::new(format!("{path}: contains a NUL byte"))),
+        None => Ok(()),
+    }
+}
+
+fn find_nul(value: &Value, path: String) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then_some(path),
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| find_nul(item, format!("{path}[{index}]")))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(key, item)| {
+            let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            if key.contains('\0') { Some(inner) } else { find_nul(item, inner) }
+        }),
+        _ => None,
+    }
+}
+
+/// The spec wants a warning for a capability that cannot be mapped to the kernel's, and no failure.
+fn without_unknown_capabilities(text: &[u8]) -> Result<Option<(Spec, Vec<String>)>> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
+    let mut warnings = Vec::new();
+    let sets = value.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for (set, names) in sets.into_iter().flatten() {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            let unknown =
+                name.as_str().filter(|name| privileges::capability::number(name).is_none());
+            if let Some(name) = unknown {
+                warnings.push(format!("process.capabilities.{set}: unknown capability {name:?}"));
+            }
+            unknown.is_none()
+        });
+    }
+    if warnings.is_empty() {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(&value).map_err(|error| Error::new(error.to_string()))?;
+    from_json(&text).map(|spec| Some((spec, warnings)))
+}
+
+/// Fields of config.json that the spec does not know: they are ignored, as it demands, and shown
+/// by `explain`.
+///
+/// # Errors
+/// JSON that is not a spec.
+pub fn unknown_fields(text: &[u8]) -> Result<Vec<String>> {
+    let mut unknown = Vec::new();
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let _: std::result::Result<Spec, _> =
+        serde_ignored::deserialize(&mut json, |path| unknown.push(tidy(&path.to_string())));
+    Ok(unknown)
+}
+
+/// serde_ignored writes `?` where an Option is entered.
+fn tidy(path: &str) -> String {
+    path.split('.').filter(|part| *part != "?").collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn faults_are_named_by_their_place() {
+        for (text, expected) in [
+            (
+                r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"x"}]}}"#,
+                "linux.namespaces[1].type",
+            ),
+            (r#"{"process":{"cwd":"/","user":{"uid":-1}}}"#, "process.user.uid"),
+            (r#"{"hostname":"a\u0000b"}"#, "hostname: contains a NUL byte"),
+            (r#"{"mounts":[{"destination":"/a","options":["\u0000"]}]}"#, "mounts[0].options[0]"),
+            (r#"{"ociVersion":"1.0.0","ociVersion":"1.0.0"}"#, "duplicate field"),
+            (r#"{"ociVersion":"1.0.0"} x"#, "trailing characters"),
+            ("[]", "invalid"),
+            ("", "EOF"),
+        ] {
+            assert!(fault(text).contains(expected), "{text}: {}", fault(text));
+        }
+        assert!(fault(&"[".repeat(200)).contains("recursion limit"));
+        assert!(parse(b"{\"hostname\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn an_escaped_backslash_is_no_nul() {
+        assert!(parse(br#"{"ociVersion":"1.0.0","hostname":"a\\u0000"}"#).is_ok());
+    }
+
+    #[test]
+    fn unknown_capabilities_warn() {
+        let text = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
+            "capabilities":{"bounding":["CAP_CHOWN","CAP_NEW"]}}}"#;
+        let (spec, warnings) = parse(text.as_bytes()).unwrap();
+        assert_eq!(warnings, ["process.capabilities.bounding: unknown capability \"CAP_NEW\""]);
+        assert!(spec.process().as_ref().unwrap().capabilities().is_some());
+    }
+
+    #[test]
+    fn unknown_fields_are_listed() {
+        let text = br#"{"ociVersion":"1.0.0","linux":{"rootfsPropogation":"x"},"nope":1}"#;
+        assert_eq!(unknown_fields(text).unwrap(), ["linux.rootfsPropogation", "nope"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! `delete`: ends what is left of a container and forgets it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::kill;
+use crate::error::{Error, Result, Within};
+use crate::id::Id;
+use crate::record::{Entry, Record, Root};
+use crate::state::{self, Status};
+
+/// How long the kernel may take to end processes and let go of their cgroup.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long another command on the same container is waited for.
+const LOCK: Duration = Duration::from_secs(30);
+
+/// Deletes a stopped or created container; with `force` any. Returns what went wrong afterwards
+/// and does not matter to the container, which is gone: failed poststop hooks.
+///
+/// # Errors
+/// There is none (with `force` that is no error, as engines expect); it runs; it does not end.
+pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
+    let Some(entry) = root.find(id)? else {
+        return if force { Ok(Vec::new()) } else { Err(Error::new("container does not exist")) };
+    };
+    if force {
+        // Before the lock: a command that waits for the container lets go of it when that ends.
+        end_now(&entry);
+    }
+    let _lock = match entry.lock(LOCK) {
+        Err(error) if force && error.message() == "container does not exist" => {
+            return Ok(Vec::new());
+        }
+        locked => locked?,
+    };
+    let record = match entry.record() {
+        Ok(record) => record,
+        Err(error) if force => return delete_damaged(root, &entry, &error),
+        Err(error) => return Err(error.hint("delete --force removes what is left of it")),
+    };
+    match Status::of(&record) {
+        Status::Running | Status::Paused if !force => {
+            let status = Status::of(&record).name();
+            return Err(Error::new(format!("cannot delete a container that is {status}"))
+                .hint("stop it first, or use --force"));
+        }
+        _ => {}
+    }
+    end(&record)?;
+    let warnings = poststop(&record);
+    entry.remove(root)?;
+    Ok(warnings)
+}
+
+/// What can be ended is ended; the second try, with the lock, says what cannot.
+fn end_now(entry: &Entry) {
+    if let Ok(record) = entry.record() {
+        let _ = kill::everything(&record, libc::SIGKILL);
+    }
+}
+
+fn end(record: &Record) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    kill::everything(record, libc::SIGKILL)?;
+    if let Some(init) = record.init
+        && !init.wait_for_end(PATIENCE)?
+    {
+        return Err(Error::new(format!(
+            "init (pid {}) does not end within {} s of SIGKILL",
+            init.pid,
+            PATIENCE.as_secs()
+        ))
+        .hint(waits_in(init.pid)));
+    }
+    match &record.cgroup {
+        Some(cgroup) => Ok(cgroup.remove(deadline)?),
+        None => Ok(()),
+    }
+}
+
+/// Where a process hangs that even SIGKILL does not end.
+fn waits_in(pid: i32) -> String {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    match place.trim() {
+        "" | "0" => "it is in uninterruptible sleep: a device or a network file system".to_owned(),
+        place => format!("it waits in the kernel, in {place}"),
+    }
+}
+
+fn poststop(record: &Record) -> Vec<String> {
+    let status = crate::hook::Moment::Poststop.status();
+    let id = record.id.as_str();
+    let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
+    let state = format!("{before}0{after}");
+    // The bundle may be gone by now.
+    let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
+    let run = |hook: &crate::hook::Hook| hook.run(&state, directory).err();
+    record.poststop.iter().filter_map(run).map(|error| error.to_string()).collect()
+}
+
+/// Without a record there is the note of the cgroup, and the cgroup knows its processes.
+fn delete_damaged(root: &Root, entry: &Entry, damage: &Error) -> Result<Vec<String>> {
+    if let Some(path) = entry.noted_cgroup() {
+        let layout = cgroups::Layout::discover().within(|| "cgroups")?;
+        let cgroup = cgroup_at(&layout, &path);
+        let deadline = Instant::now() + PATIENCE;
+        cgroup.kill(deadline)?;
+        cgroup.remove(deadline)?;
+    }
+    entry.remove(root)?;
+    Ok(vec![format!("its record was damaged ({damage}): poststop hooks did not run")])
+}
+
+fn cgroup_at(layout: &cgroups::Layout, path: &Path) -> cgroups::Cgroup {
+    let unified = layout.unified.iter().map(|tree| (&tree.mountpoint, Vec::new()));
+    let legacy = layout.hierarchies.iter().map(|tree| (&tree.mountpoint, tree.controllers.clone()));
+    let members = unified.chain(legacy).map(|(mountpoint, controllers)| cgroups::Member {
+        directory: mountpoint.join(path),
+        path: path.to_owned(),
+        controllers,
+    });
+    cgroups::Cgroup { members: members.collect(), parents: Vec::new() }
+}

@@ -1,0 +1,124 @@
+//! `explain`: the plan, told without anything being done.
+
+use std::path::Path;
+
+use serde::Serialize;
+use sys::Slots;
+
+use crate::bundle::{self, Bundle};
+use crate::error::{Result, Within};
+use crate::host::{self, Host};
+use crate::id::Id;
+use crate::plan::{self, CreateOptions, Plan};
+use crate::step::Section;
+
+/// A plan in words.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The chapters, in the order in which they happen.
+    pub chapters: Vec<Chapter>,
+    /// What was asked for and cannot be given, where the spec wants no failure.
+    pub warnings: Vec<String>,
+    /// Fields that the specification does not know, and that are ignored as it demands.
+    pub unknown_fields: Vec<String>,
+}
+
+/// Operations that belong together.
+#[derive(Debug, Serialize)]
+pub struct Chapter {
+    /// Who does it, and where.
+    pub title: String,
+    /// One line for each operation.
+    pub steps: Vec<String>,
+}
+
+/// Plans the container of a bundle as `create` would, and tells the plan.
+///
+/// # Errors
+/// What `create` would refuse.
+pub fn explain(
+    directory: &Path,
+    config: Option<&Path>,
+    options: &CreateOptions,
+) -> Result<Explanation> {
+    let bundle = Bundle::load(directory, config)?;
+    let id = Id::try_from("ID".to_owned())?;
+    let host = Host::discover()?;
+    let rootless = host.uid != 0 || host.in_user_namespace;
+    let cgroups = cgroups::Host::discover(&plan::cgroup_request(&id, &bundle.spec), rootless)
+        .within(|| "cgroups")?;
+    let mut slots = Slots::default();
+    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let inputs =
+        plan::Inputs { id: &id, bundle: &bundle, host: &host, cgroups: &cgroups, joined, options };
+    let plan = plan::create(inputs)?;
+    let path = config.map_or_else(|| bundle.directory.join("config.json"), Path::to_path_buf);
+    let text = bundle::read(&path).within(|| path.display().to_string())?;
+    Ok(Explanation {
+        chapters: chapters(&plan),
+        unknown_fields: bundle::unknown_fields(&text)?,
+        warnings: plan.warnings,
+    })
+}
+
+fn chapters(plan: &Plan) -> Vec<Chapter> {
+    let mut chapters = vec![
+        chapter("the runtime makes the cgroup", lines(&plan.cgroup)),
+        chapter("the runtime opens mount sources", lines(&plan.outside)),
+        chapter("the runtime raises limits", lines(&plan.raise)),
+        chapter("the first process", first_process(plan)),
+    ];
+    let mut sections = plan.init.sections.iter();
+    if let Some(Section::Namespaces(ops)) = sections.next() {
+        chapters.push(chapter("the first process, before it executes davit's init", lines(ops)));
+    }
+    for section in sections {
+        let (title, steps) = match section {
+            Section::Namespaces(ops) => ("init, namespaces", lines(ops)),
+            Section::Rootfs(ops) => ("init, root file system", lines(ops)),
+            Section::Process(ops) => ("init", lines(ops)),
+            Section::Privileges(ops) => ("init, privileges", lines(ops)),
+            Section::Seccomp(ops) => ("init, system call filter", lines(ops)),
+        };
+        match chapters.last_mut() {
+            Some(last) if last.title == title => last.steps.extend(steps),
+            _ => chapters.push(chapter(title, steps)),
+        }
+    }
+    let hooks = |hooks: Vec<&crate::hook::Hook>| {
+        hooks.iter().map(|hook| format!("{} {:?}", hook.field, hook.path)).collect::<Vec<_>>()
+    };
+    let before = hooks(plan.hooks.iter().map(|(hook, _)| hook).collect());
+    chapters.push(chapter("the runtime's hooks, when init waits for them", before));
+    chapters.push(chapter("after start", hooks(plan.poststart.iter().collect())));
+    chapters.push(chapter("after delete", hooks(plan.poststop.iter().collect())));
+    chapters.retain(|chapter| !chapter.steps.is_empty());
+    chapters
+}
+
+fn first_process(plan: &Plan) -> Vec<String> {
+    let names: Vec<_> = plan.born.iter().map(|kind| kind.name()).collect();
+    let mut steps = Vec::new();
+    if !names.is_empty() {
+        steps.push(format!("is born into new namespaces: {}", names.join(", ")));
+    }
+    if let Some(maps) = &plan.id_maps {
+        let list = |maps: &[namespaces::Mapping]| {
+            let one = |map: &namespaces::Mapping| {
+                format!("{}+{} = {}", map.container, map.size, map.host)
+            };
+            maps.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        steps.push(format!("user ids inside = outside: {}", list(&maps.uids)));
+        steps.push(format!("group ids inside = outside: {}", list(&maps.gids)));
+    }
+    steps
+}
+
+fn chapter(title: &str, steps: Vec<String>) -> Chapter {
+    Chapter { title: title.to_owned(), steps }
+}
+
+fn lines<T: ToString>(ops: &[T]) -> Vec<String> {
+    ops.iter().map(ToString::to_string).collect()
+}

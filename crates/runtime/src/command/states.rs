@@ -1,0 +1,28 @@
+//! `state` and `list`.
+
+use crate::error::Result;
+use crate::id::Id;
+use crate::record::Root;
+use crate::state::State;
+
+/// The state of one container.
+///
+/// # Errors
+/// There is none; its record is damaged.
+pub fn state(root: &Root, id: &Id) -> Result<State> {
+    Ok(State::of(&root.get(id)?.record()?))
+}
+
+/// The states of all containers, by id. A damaged record has no state, but it is there.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(root: &Root) -> Result<Vec<(Id, Result<State>)>> {
+    let ids = root.ids()?;
+    let looked = ids.into_iter().filter_map(|id| {
+        let entry = root.find(&id).ok()??;
+        let state = entry.record().map(|record| State::of(&record));
+        Some((id, state))
+    });
+    Ok(looked.collect())
+}

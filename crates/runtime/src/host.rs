@@ -1,0 +1,138 @@
+//! What this machine, this user and this caller are, as far as a plan must know.
+
+use std::os::fd::AsFd;
+
+use namespaces::Joined;
+use namespaces::id_maps::Writer;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use oci_spec::runtime::Spec;
+use sys::{During, Slots};
+
+use crate::error::{Error, Result, Within};
+use crate::slot;
+
+/// Facts about the runtime's own process.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Effective user.
+    pub uid: u32,
+    /// Whether it is in a user namespace that is not the first one.
+    pub in_user_namespace: bool,
+    /// Its permitted capabilities.
+    pub permitted: u64,
+    /// Signals that its caller ignored.
+    pub ignored_signals: u64,
+    /// Whether it may call setgroups(2).
+    pub setgroups: bool,
+}
+
+impl Host {
+    /// Looks.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn discover() -> Result<Self> {
+        let read =
+            |path: &str| std::fs::read_to_string(path).during("open").within(|| path.to_owned());
+        let status = read("/proc/self/status")?;
+        let mask = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+        };
+        let in_user_namespace = !is_whole(&read("/proc/self/uid_map")?);
+        let setgroups = !in_user_namespace || read("/proc/self/setgroups")?.trim() == "allow";
+        Ok(Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            in_user_namespace,
+            permitted: mask("CapPrm:"),
+            ignored_signals: mask("SigIgn:"),
+            setgroups,
+        })
+    }
+
+    /// Whether it may mount, and make namespaces without a user namespace.
+    #[must_use]
+    pub const fn is_privileged(&self) -> bool {
+        self.permitted & (1 << privileges::capability::SYS_ADMIN) != 0
+    }
+
+    /// Who can write the id maps of a new user namespace.
+    #[must_use]
+    pub fn map_writer(&self, spec: &Spec) -> Writer {
+        const SETGID_SETUID: u64 = 1 << 6 | 1 << 7;
+        if self.permitted & SETGID_SETUID == SETGID_SETUID {
+            return Writer::Runtime;
+        }
+        let linux = spec.linux().as_ref();
+        let single = |list: Option<&Vec<oci_spec::runtime::LinuxIdMapping>>| {
+            list.is_some_and(|list| matches!(list.as_slice(), [only] if only.size() == 1))
+        };
+        let uids = linux.and_then(|linux| linux.uid_mappings().as_ref());
+        let gids = linux.and_then(|linux| linux.gid_mappings().as_ref());
+        if single(uids) && single(gids) { Writer::OwnId } else { Writer::Helpers }
+    }
+}
+
+/// Whether a map is that of the first user namespace.
+fn is_whole(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Opens the namespaces that config.json gives by path, and checks that they are what they are
+/// said to be.
+///
+/// # Errors
+/// A path that cannot be opened, or a namespace of another type, with its field.
+pub fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
+    let mut joined = Vec::new();
+    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let ours = std::cell::OnceCell::new();
+    for (index, namespace) in list.into_iter().flatten().enumerate() {
+        let kind = namespaces::Kind::from(namespace.typ());
+        let given = namespace.path().as_ref().filter(|path| path.is_absolute());
+        let Some(path) = given else { continue };
+        let field = || format!("linux.namespaces[{index}].path {path:?}");
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let fd = open(path, flags, Mode::empty()).during("open").within(field)?;
+        match sys::pidfd::namespace_type(fd.as_fd()) {
+            Ok(flag) if flag == kind.flag() => {}
+            Ok(_) => {
+                return Err(Error::new(format!("is not a {kind} namespace")).within(field()));
+            }
+            Err(_) => return Err(Error::new("is not a namespace").within(field())),
+        }
+        let inode = *ours.get_or_init(our_user_namespace);
+        let owner = match kind {
+            namespaces::Kind::User => None,
+            _ => sys::pidfd::owning_user_namespace(fd.as_fd()).ok(),
+        };
+        let owner = owner.and_then(|owner| fstat(&owner).ok()).map(|stat| stat.st_ino);
+        let slot = slot::JOINED + u16::try_from(joined.len()).unwrap_or(0);
+        slots.put(slot, fd);
+        joined.push(Joined { kind, slot, belongs_to_ours: owner.is_none() || owner == inode });
+    }
+    Ok(joined)
+}
+
+fn our_user_namespace() -> Option<u64> {
+    nix::sys::stat::stat("/proc/self/ns/user").ok().map(|stat| stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_user_namespace_maps_everything_onto_itself() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(!is_whole("         0       1000          1\n"));
+        assert!(!is_whole("0 0 65536\n65536 65536 1\n"));
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let host = Host::discover().unwrap();
+        assert_eq!(host.uid, nix::unistd::geteuid().as_raw());
+    }
+}

@@ -1,0 +1,315 @@
+//! Init: walks the plan inside the new process. No choices are made here, and nothing is parsed
+//! but the plan's own bytes.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use namespaces::handshake::{Channel, MAX_DETAIL, Message, ReceiveError, Report};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::stat::{Mode, mkdirat, stat};
+use nix::unistd::{fchdir, setsid};
+use rootfs::Context;
+use sys::path::{Links, open_in_root};
+use sys::{During, Failure, process};
+
+use crate::step::{InitPlan, Op, Section};
+
+/// What goes wrong in one operation: a system call, and sometimes a few words.
+struct Trouble {
+    error: sys::Error,
+    detail: String,
+}
+
+impl From<sys::Error> for Trouble {
+    fn from(error: sys::Error) -> Self {
+        Self { error, detail: String::new() }
+    }
+}
+
+/// Walks the plan in the memory file `plan_fd`; ends with the user's program or a report.
+///
+/// The exit code is for whoever waits for this process where the report could not be sent.
+pub fn run(plan_fd: RawFd) -> i32 {
+    // Before anything of the container can see this process (CVE-2016-9962).
+    if process::set_dumpable(false).is_err() {
+        return 1;
+    }
+    let Some(plan) = receive(plan_fd) else { return 1 };
+    let mut init = match Init::new(&plan) {
+        Ok(init) => init,
+        Err(_) => return 1,
+    };
+    // Section 0 was done before this program was executed.
+    for (section, steps) in plan.sections.iter().enumerate().skip(1) {
+        if let Err((op, trouble)) = init.walk(steps) {
+            init.report(section, op, &trouble);
+            return 1;
+        }
+    }
+    0
+}
+
+fn receive(plan_fd: RawFd) -> Option<InitPlan> {
+    let mut bytes = Vec::new();
+    File::from(process::take_inherited(plan_fd).ok()?).read_to_end(&mut bytes).ok()?;
+    InitPlan::decode(&bytes).ok()
+}
+
+struct Init {
+    channel: Channel,
+    context: Context,
+    preserved: u32,
+    home: Option<CString>,
+    in_working_directory: bool,
+}
+
+impl Init {
+    fn new(plan: &InitPlan) -> Result<Self, sys::Error> {
+        let mut context = Context::default();
+        for (slot, fd) in &plan.slots {
+            context.slots.put(*slot, process::take_inherited(*fd)?);
+        }
+        let channel = Channel::new(process::take_inherited(plan.channel)?);
+        for fd in preserved(plan.preserved) {
+            process::set_close_on_exec(fd, true)?;
+        }
+        let preserved = plan.preserved;
+        Ok(Self { channel, context, preserved, home: None, in_working_directory: false })
+    }
+
+    fn walk(&mut self, section: &Section) -> Result<(), (usize, Trouble)> {
+        let leaf = |failure: Failure| (failure.op, failure.error.into());
+        match section {
+            Section::Namespaces(ops) => {
+                namespaces::apply(ops, &self.context.slots, &self.channel).map_err(leaf)
+            }
+            Section::Rootfs(ops) => rootfs::apply(ops, &mut self.context).map_err(leaf),
+            Section::Privileges(ops) => privileges::apply(ops).map_err(leaf),
+            Section::Seccomp(ops) => seccomp::apply(ops).map(drop).map_err(leaf),
+            Section::Process(ops) => {
+                for (index, op) in ops.iter().enumerate() {
+                    self.step(op).map_err(|trouble| (index, trouble))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn step(&mut self, op: &Op) -> Result<(), Trouble> {
+        match op {
+            Op::Stage(name) => Ok(process::set_name(name)?),
+            Op::DieWithRuntime => Ok(process::set_parent_death_signal(Some(Signal::SIGKILL))?),
+            Op::DefaultSignals(mask) => Ok(process::default_signals(*mask)?),
+            Op::SendConsole { slot } => {
+                let master = self.context.slots.take(*slot)?;
+                Ok(self.channel.send_with(&Message::Console, Some(master.as_fd()))?)
+            }
+            Op::RuntimeHooks => self.ask(&Message::Built),
+            Op::Hook { hook, state_before_pid, state_after_pid } => {
+                let pid = std::process::id();
+                let state = format!("{state_before_pid}{pid}{state_after_pid}");
+                hook.run(&state, None).map_err(|error| Trouble {
+                    error: sys::Error::new("hook", Errno::ECANCELED),
+                    detail: error.to_string(),
+                })
+            }
+            Op::Created => {
+                // From here the end of the conversation says what the death signal said before:
+                // an exit of the runtime after its `Go` must not be taken for its death.
+                process::set_parent_death_signal(None)?;
+                self.ask(&Message::Created)
+            }
+            Op::AwaitStart { slot } => self.await_start(*slot),
+            Op::Outlive => Ok(process::set_parent_death_signal(None)?),
+            Op::NewSession => match setsid() {
+                // The leader of a session already: a process that joined an empty cgroup alone.
+                Ok(_) | Err(Errno::EPERM) => Ok(()),
+                Err(errno) => Err(sys::Error::new("setsid", errno).into()),
+            },
+            Op::Terminal { slot } => self.terminal(*slot),
+            Op::WorkingDirectory { path, as_user } => self.enter_directory(path, *as_user),
+            Op::Home { uid } => {
+                self.home = Some(home(*uid));
+                Ok(())
+            }
+            Op::Execute { candidates, args, env, .. } => Err(self.execute(candidates, args, env)),
+        }
+    }
+
+    fn ask(&self, message: &Message) -> Result<(), Trouble> {
+        self.channel.send(message)?;
+        self.await_go()
+    }
+
+    fn await_go(&self) -> Result<(), Trouble> {
+        self.channel.await_go().map_err(|error| match error {
+            ReceiveError::System(error) => error.into(),
+            _ => sys::Error::new("recvmsg", Errno::EPIPE).into(),
+        })
+    }
+
+    /// A connection that says nothing was a `start` that was killed: the next one is waited for.
+    fn await_start(&mut self, slot: u16) -> Result<(), Trouble> {
+        let listener = self.context.slots.take(slot)?;
+        loop {
+            let connection = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
+            let connection = match connection {
+                Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
+                accepted => process::take_inherited(accepted.during("accept4")?)?,
+            };
+            let channel = Channel::new(connection);
+            if channel.await_go().is_ok() {
+                self.channel = channel;
+                return Ok(());
+            }
+        }
+    }
+
+    fn terminal(&mut self, slot: u16) -> Result<(), Trouble> {
+        let terminal = self.context.slots.take(slot)?;
+        process::set_controlling_terminal(terminal.as_fd())?;
+        for stream in 0..3 {
+            process::duplicate_onto(&terminal, stream)?;
+        }
+        Ok(())
+    }
+
+    /// Enters `path` without following links of /proc, so that a descriptor that leaks cannot be
+    /// a working directory outside (CVE-2024-21626).
+    fn enter_directory(&mut self, path: &CStr, as_user: bool) -> Result<(), Trouble> {
+        if self.in_working_directory {
+            return Ok(());
+        }
+        let directory = match open_directory(path) {
+            Err(sys::Error { errno: Errno::ENOENT, .. }) if !as_user => {
+                make_directories(path)?;
+                open_directory(path)?
+            }
+            // What the container's root may not enter, its user may: it tries later.
+            Err(sys::Error { errno: Errno::EACCES, .. }) if !as_user => return Ok(()),
+            opened => opened?,
+        };
+        match fchdir(&directory) {
+            Err(Errno::EACCES) if !as_user => return Ok(()),
+            changed => changed.during("chdir")?,
+        }
+        self.in_working_directory = true;
+        Ok(())
+    }
+
+    fn execute(&self, candidates: &[CString], args: &[CString], env: &[CString]) -> Trouble {
+        let home = self.home.iter();
+        let args = process::CArray::new(args);
+        let env = process::CArray::new(env.iter().chain(home));
+        if let Err(error) = self.last_words() {
+            return error.into();
+        }
+        let mut worst = sys::Error::new("execve", Errno::ENOENT);
+        let mut detail = String::new();
+        let searching = candidates.len() > 1;
+        for path in candidates {
+            let error = process::exec_path(path, &args, &env);
+            match error.errno {
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG => {
+                    if stat(path.as_c_str()).is_ok() {
+                        detail = format!("{path:?} exists: its interpreter or loader does not");
+                    }
+                    if !searching {
+                        worst = error;
+                    }
+                }
+                Errno::EACCES => match is_directory(path) {
+                    true if searching => {}
+                    true => worst = sys::Error::new("execve", Errno::EISDIR),
+                    false => worst = error,
+                },
+                _ => return Trouble { error, detail },
+            }
+        }
+        Trouble { error: worst, detail }
+    }
+
+    /// Nothing but the user's own descriptors outlives the exec.
+    fn last_words(&self) -> Result<(), sys::Error> {
+        self.channel.send(&Message::Executing)?;
+        process::close_on_exec_from(3)?;
+        preserved(self.preserved).try_for_each(|fd| process::set_close_on_exec(fd, false))
+    }
+
+    fn report(&self, section: usize, op: usize, trouble: &Trouble) {
+        let mut detail = trouble.detail.clone();
+        while detail.len() > MAX_DETAIL {
+            detail.pop();
+        }
+        let number = |index| u32::try_from(index).unwrap_or(u32::MAX);
+        // Where nobody listens any more, nobody is told.
+        let _ = self.channel.send(&Message::Failed(Report {
+            section: number(section),
+            op: number(op),
+            errno: trouble.error.errno as i32,
+            call: trouble.error.call.to_owned(),
+            detail,
+        }));
+    }
+}
+
+fn preserved(count: u32) -> impl Iterator<Item = RawFd> {
+    (3..).take(usize::try_from(count).unwrap_or(0))
+}
+
+fn is_directory(path: &CStr) -> bool {
+    stat(path).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+fn root() -> Result<OwnedFd, sys::Error> {
+    open(c"/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .during("open /")
+}
+
+fn open_directory(path: &CStr) -> Result<OwnedFd, sys::Error> {
+    open_in_root(root()?.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY, Links::Follow)
+}
+
+/// Makes the directories of `path` that are missing, each below the one before.
+fn make_directories(path: &CStr) -> Result<(), sys::Error> {
+    let mut made = String::from("/");
+    let text = path.to_string_lossy();
+    for part in text.split('/').filter(|part| !part.is_empty()) {
+        let above =
+            CString::new(made.as_str()).map_err(|_| sys::Error::new("mkdirat", Errno::EINVAL))?;
+        let above = open_directory(&above)?;
+        match mkdirat(&above, part, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(sys::Error::new("mkdirat", errno)),
+        }
+        made.push_str(part);
+        made.push('/');
+    }
+    Ok(())
+}
+
+/// `HOME=` and the directory of `uid` in the container's /etc/passwd (passwd(5)), or `/`.
+fn home(uid: u32) -> CString {
+    let found = passwd_home(uid).unwrap_or_else(|| "/".to_owned());
+    CString::new(format!("HOME={found}")).unwrap_or_else(|_| c"HOME=/".to_owned())
+}
+
+fn passwd_home(uid: u32) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let file = open_in_root(root().ok()?.as_fd(), c"/etc/passwd", flags, Links::Follow).ok()?;
+    let mut text = Vec::new();
+    // The file is the container's: it may be anything, of any size.
+    File::from(file).take(1 << 20).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut homes = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.nth(2)?.parse::<u32>().ok()?;
+        (owner == uid).then(|| fields.nth(2)).flatten().filter(|home| !home.is_empty())
+    });
+    homes.next().map(str::to_owned)
+}

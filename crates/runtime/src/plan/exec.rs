@@ -1,0 +1,93 @@
+//! A running container and a process -> the plan of `exec`.
+
+use namespaces::Kind;
+use oci_spec::runtime::Process;
+use privileges::capability;
+use serde::{Deserialize, Serialize};
+
+use super::ProcessOptions;
+use super::program::{Confinement, sections};
+use crate::check::check_process;
+use crate::error::Result;
+use crate::host::Host;
+use crate::slot;
+use crate::step::{InitPlan, Op, Section};
+
+/// What `exec` must know of the configuration that the container was made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Base {
+    /// `process` of config.json.
+    pub process: Process,
+    /// `linux.personality`
+    pub personality: Option<oci_spec::runtime::LinuxPersonality>,
+    /// The namespaces in which the container differs from the runtime.
+    pub kinds: Vec<Kind>,
+    /// Whether its user namespace lets processes set groups.
+    pub setgroups: bool,
+}
+
+/// All that a plan is made from.
+pub struct ExecInputs<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The process to run.
+    pub process: &'a Process,
+    /// The container's configuration.
+    pub base: &'a Base,
+    /// The namespaces to join.
+    pub kinds: &'a [Kind],
+    /// What confines the container's init.
+    pub container: &'a InitPlan,
+    /// How many files of cgroup v1 are entered through.
+    pub legacy_cgroups: u16,
+    /// What this user can do.
+    pub host: &'a Host,
+    /// What the command line says.
+    pub options: &'a ProcessOptions,
+}
+
+/// Plans a further process of a running container.
+///
+/// # Errors
+/// The first field that cannot be applied.
+pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
+    let ExecInputs { id, process, base, kinds, container, host, options, .. } = *inputs;
+    check_process(process, "process")?;
+    let seccomp = container.sections.iter().find_map(|section| match section {
+        Section::Seccomp(ops) => Some(ops.clone()),
+        _ => None,
+    });
+    let user_namespace = kinds.contains(&Kind::User);
+    let confinement = Confinement {
+        process,
+        personality: base.personality.as_ref(),
+        seccomp: seccomp.unwrap_or_default(),
+        privileges: privileges::Host {
+            grantable: if user_namespace { capability::ALL } else { host.permitted },
+            setgroups: base.setgroups,
+            keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
+        },
+        options,
+    };
+    let (last, _) = sections(confinement)?;
+    let numbers = slot::CGROUP..slot::CGROUP + inputs.legacy_cgroups;
+    let mut launch: Vec<_> = numbers.map(|slot| namespaces::Op::EnterCgroup { slot }).collect();
+    launch.extend(process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
+    let mut list = vec![
+        Section::Namespaces(launch),
+        Section::Process(vec![
+            Op::Stage(c"davit:exec".to_owned()),
+            Op::DieWithRuntime,
+            Op::DefaultSignals(host.ignored_signals),
+        ]),
+        Section::Namespaces(namespaces::join_running(kinds, slot::PROCESS)),
+        Section::Process(vec![Op::DieWithRuntime]),
+    ];
+    if process.terminal() == Some(true) {
+        let console = rootfs::Console { master: slot::MASTER, terminal: slot::TERMINAL };
+        list.push(Section::Rootfs(vec![rootfs::exec_terminal(process, console)?]));
+        list.push(Section::Process(vec![Op::SendConsole { slot: slot::MASTER }]));
+    }
+    list.extend(last);
+    Ok(InitPlan { sections: list, channel: -1, slots: Vec::new(), preserved: options.preserved() })
+}

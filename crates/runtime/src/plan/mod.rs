@@ -1,0 +1,100 @@
+//! Everything that will be done, decided before anything is done.
+
+mod create;
+mod exec;
+mod program;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use namespaces::{IdMaps, Kind};
+
+use crate::hook::Hook;
+use crate::step::InitPlan;
+
+pub use create::{Inputs, cgroup_request, create, kinds};
+pub use exec::{Base, ExecInputs, exec};
+
+/// Which cgroup driver makes the container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// The runtime writes the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// The container stays in the caller's cgroup.
+    Disabled,
+}
+
+/// What the command line says of a new process, of create, run and exec alike.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessOptions {
+    /// How many descriptors from 3 up the user's program gets.
+    pub preserve_fds: u32,
+    /// Socket units' descriptors among them, and their names (sd_listen_fds(3)).
+    pub listen_fds: Option<ListenFds>,
+    /// No session keyring of its own.
+    pub no_new_keyring: bool,
+}
+
+impl ProcessOptions {
+    /// How many descriptors from 3 up the user's program gets, whoever they come from.
+    #[must_use]
+    pub fn preserved(&self) -> u32 {
+        self.preserve_fds + self.listen_fds.as_ref().map_or(0, |listen| listen.count)
+    }
+}
+
+/// Descriptors of socket activation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenFds {
+    /// How many.
+    pub count: u32,
+    /// `LISTEN_FDNAMES`
+    pub names: Option<String>,
+}
+
+/// What the command line says of a new container.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Of its process.
+    pub process: ProcessOptions,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--ephemeral`
+    pub ephemeral: bool,
+    /// `--cgroup-manager`
+    pub cgroup_manager: CgroupManager,
+    /// Start at once (`run`) instead of waiting for `start`.
+    pub start_at_once: bool,
+}
+
+/// The plan of a new container: the runtime's part and init's part.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What init does.
+    pub init: InitPlan,
+    /// Namespaces that the first process is born into.
+    pub born: Vec<Kind>,
+    /// Id maps of its user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// How its cgroup is made.
+    pub cgroup: Vec<cgroups::Op>,
+    /// Mount sources that the runtime opens before the user namespace is entered.
+    pub outside: Vec<rootfs::Op>,
+    /// Hard limits that only the runtime may raise, as kernel number, soft and hard limit.
+    pub raise: Vec<privileges::Op>,
+    /// Hooks that the runtime runs before the root changes, with the status that each is told.
+    pub hooks: Vec<(Hook, &'static str)>,
+    /// Hooks after the start.
+    pub poststart: Vec<Hook>,
+    /// Hooks after the end.
+    pub poststop: Vec<Hook>,
+    /// The container's root, as a path on the host.
+    pub rootfs: PathBuf,
+    /// Annotations of config.json.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether it has a pid namespace of its own.
+    pub own_pid_namespace: bool,
+    /// What was asked for and cannot be given, where the spec wants no failure.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,153 @@
+//! The last part of every process's way: confinement and the user's program. Init and `exec` share
+//! it, so that the one is never weaker than the other.
+
+use std::ffi::CString;
+
+use oci_spec::runtime::{LinuxPersonality, Process};
+
+use super::ProcessOptions;
+use crate::error::{Error, Result};
+use crate::slot;
+use crate::step::{Op, Section};
+
+/// Where programs are looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What confines the user's program.
+pub(super) struct Confinement<'a> {
+    pub(super) process: &'a Process,
+    pub(super) personality: Option<&'a LinuxPersonality>,
+    pub(super) seccomp: Vec<seccomp::Op>,
+    pub(super) privileges: privileges::Host,
+    pub(super) options: &'a ProcessOptions,
+}
+
+/// The sections from the new session to the exec, and what could not be granted.
+pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Vec<String>)> {
+    let process = confinement.process;
+    let mut before = vec![Op::NewSession];
+    if process.terminal() == Some(true) {
+        before.push(Op::Terminal { slot: slot::TERMINAL });
+    }
+    let env = environment(process, confinement.options)?;
+    if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
+        before.push(Op::Home { uid: process.user().uid() });
+    }
+    let path = c_string("process.cwd", process.cwd().as_os_str().as_encoded_bytes())?;
+    before.push(Op::WorkingDirectory { path: path.clone(), as_user: false });
+    let plan = privileges::plan(process, confinement.personality, &confinement.privileges)?;
+    let (first, last) = plan.ops.split_at(plan.seccomp_before.min(plan.ops.len()));
+    // What needs no privilege comes before the filter, and as the user where rights decide.
+    let enter_as_user = Section::Process(vec![Op::WorkingDirectory { path, as_user: true }]);
+    let sections = vec![
+        Section::Process(before),
+        Section::Privileges(first.to_vec()),
+        enter_as_user,
+        Section::Seccomp(confinement.seccomp),
+        Section::Privileges(last.to_vec()),
+        Section::Process(vec![Op::Outlive, program(process, env)?]),
+    ];
+    Ok((sections, plan.warnings))
+}
+
+fn program(process: &Process, env: Vec<CString>) -> Result<Op> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let name = args.first().cloned().unwrap_or_default();
+    let candidates = candidates(&name, &env);
+    let strings = |(index, text): (usize, &String)| {
+        c_string(&format!("process.args[{index}]"), text.as_bytes())
+    };
+    let mut paths = Vec::new();
+    for candidate in candidates {
+        paths.push(c_string("process.args[0]", candidate.as_bytes())?);
+    }
+    let args = args.iter().enumerate().map(strings).collect::<Result<_>>()?;
+    Ok(Op::Execute { name, candidates: paths, args, env })
+}
+
+/// A name with a slash is a path; any other is looked for in `PATH` (execvp(3)).
+fn candidates(name: &str, env: &[CString]) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    let found = env.iter().find_map(|entry| entry.to_str().ok()?.strip_prefix("PATH="));
+    let path = found.unwrap_or(DEFAULT_PATH);
+    let place = |directory: &str| match directory {
+        "" => format!("./{name}"),
+        directory => format!("{directory}/{name}"),
+    };
+    path.split(':').map(place).collect()
+}
+
+/// The environment with each name once, the later one winning, and an empty `HOME` left out.
+fn environment(process: &Process, options: &ProcessOptions) -> Result<Vec<CString>> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut entries: Vec<String> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    let listening = options.listen_fds.iter().flat_map(|listen| {
+        let names = listen.names.iter().map(|names| format!("LISTEN_FDNAMES={names}"));
+        // The user's program is the first of its pid namespace, as all who activate it expect.
+        [format!("LISTEN_FDS={}", listen.count), "LISTEN_PID=1".to_owned()].into_iter().chain(names)
+    });
+    for entry in process.env().iter().flatten().cloned().chain(listening) {
+        match places.entry(name(&entry)) {
+            std::collections::hash_map::Entry::Occupied(place) => {
+                if let Some(earlier) = entries.get_mut(*place.get()) {
+                    *earlier = entry;
+                }
+            }
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(entries.len());
+                entries.push(entry);
+            }
+        }
+    }
+    entries.retain(|entry| entry != "HOME=");
+    entries.iter().map(|entry| c_string("process.env", entry.as_bytes())).collect()
+}
+
+fn c_string(field: &str, bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::new(format!("{field}: contains a NUL byte")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(env: &[&str]) -> Process {
+        let user = json!({ "uid": 0, "gid": 0 });
+        serde_json::from_value(json!({ "cwd": "/", "user": user, "args": ["x"], "env": env }))
+            .unwrap()
+    }
+
+    fn env(entries: &[&str], options: &ProcessOptions) -> Vec<String> {
+        let env = environment(&process(entries), options).unwrap();
+        env.into_iter().map(|entry| entry.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_later_entry_wins_and_an_empty_home_is_none() {
+        let none = ProcessOptions::default();
+        assert_eq!(env(&["A=1", "B=2", "A=3", "HOME="], &none), ["A=3", "B=2"]);
+    }
+
+    #[test]
+    fn socket_activation_overrides_what_config_json_says() {
+        let listen = ListenFds { count: 2, names: Some("a:b".to_owned()) };
+        let options = ProcessOptions { listen_fds: Some(listen), ..ProcessOptions::default() };
+        let expected = ["LISTEN_FDS=2", "LISTEN_PID=1", "LISTEN_FDNAMES=a:b"];
+        assert_eq!(env(&["LISTEN_FDS=9"], &options), expected);
+    }
+
+    #[test]
+    fn programs_are_looked_for_as_a_shell_does() {
+        let path = [c"PATH=/a::/b".to_owned()];
+        assert_eq!(candidates("x", &path), ["/a/x", "./x", "/b/x"]);
+        assert_eq!(candidates("./x", &path), ["./x"]);
+        assert_eq!(candidates("x", &[]).len(), 6);
+    }
+
+    use super::super::ListenFds;
+}

@@ -1,0 +1,77 @@
+//! The runtime's own program, in a form that the container cannot write to.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use sys::mount::{Attr, Change, clone_tree, mount_setattr};
+use sys::{During, Error};
+
+const PROGRAM: &std::ffi::CStr = c"/proc/self/exe";
+
+/// Opens the running program so that the process that executes it cannot be a way to change it
+/// (CVE-2019-5736): as a read-only mount of its own, or as a sealed copy where this user may not
+/// mount.
+///
+/// # Errors
+/// The file cannot be opened; no memory for the copy.
+pub fn protected() -> Result<OwnedFd, Error> {
+    match read_only_mount() {
+        Err(Error { errno: Errno::EPERM | Errno::ENOSYS | Errno::EINVAL, .. }) => sealed_copy(),
+        made => made,
+    }
+}
+
+fn read_only_mount() -> Result<OwnedFd, Error> {
+    let mount = clone_tree(nix::fcntl::AT_FDCWD, PROGRAM, false)?;
+    let change = Change { set: Attr::RDONLY, ..Change::default() };
+    mount_setattr(mount.as_fd(), c"", false, &change)?;
+    Ok(mount)
+}
+
+fn sealed_copy() -> Result<OwnedFd, Error> {
+    let mut program = File::open("/proc/self/exe").during("open /proc/self/exe")?;
+    let mut copy = memory(c"davit")?;
+    std::io::copy(&mut program, &mut copy).during("sendfile")?;
+    seal(copy)
+}
+
+/// A sealed file in memory with these bytes, to be read from its beginning.
+///
+/// # Errors
+/// No memory.
+pub fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Error> {
+    let mut file = memory(name)?;
+    file.write_all(bytes).during("write")?;
+    file.rewind().during("lseek")?;
+    seal(file)
+}
+
+fn memory(name: &std::ffi::CStr) -> Result<File, Error> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    memfd_create(name, flags).map(File::from).during("memfd_create")
+}
+
+fn seal(file: File) -> Result<OwnedFd, Error> {
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).during("fcntl F_ADD_SEALS")?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_copy_cannot_be_changed() {
+        let copy = sealed_copy().unwrap();
+        assert_eq!(nix::unistd::write(&copy, b"x"), Err(Errno::EPERM));
+        assert_eq!(nix::unistd::ftruncate(&copy, 0), Err(Errno::EPERM));
+    }
+}

@@ -1,0 +1,383 @@
+//! What is known of a container: one small file in a directory of its own, written before the deed.
+//!
+//! ```text
+//! ROOT/ID/record.json   the record; replaced as a whole
+//! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures
+//! ROOT/ID/exec.json     what `exec` must know of config.json
+//! ROOT/ID/start.sock    where a created container waits for `start`
+//! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
+//! ```
+//! The directory itself is the lock (flock(2)): it goes with the command that holds it.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use serde::{Deserialize, Serialize};
+use sys::During;
+
+use crate::error::{Error, Result, Within};
+use crate::hook::Hook;
+use crate::id::Id;
+use crate::plan::Base;
+use crate::process::Process;
+
+const RECORD: &str = "record.json";
+const FRESH: &str = "record.new";
+const PLAN: &str = "plan";
+const BASE: &str = "exec.json";
+const CGROUP: &str = "cgroup";
+
+/// The name of the socket on which a created container waits.
+pub const START_SOCKET: &str = "start.sock";
+
+/// How far the container's life has come, as far as it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// `create` works on it.
+    Creating,
+    /// It waits for `start`.
+    Created,
+    /// The user's program was executed.
+    Running,
+}
+
+/// The record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Form of this file.
+    pub version: u32,
+    /// The container's id.
+    pub id: Id,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The root file system's directory.
+    pub rootfs: PathBuf,
+    /// When `create` began (RFC 3339).
+    pub created: String,
+    /// The uid of the user who created it.
+    pub owner: u32,
+    /// How far its life has come.
+    pub stage: Stage,
+    /// Its init.
+    pub init: Option<Process>,
+    /// Its cgroup; none where it has none of its own.
+    pub cgroup: Option<cgroups::Cgroup>,
+    /// Whether it has a pid namespace of its own: then its processes die with init.
+    pub own_pid_namespace: bool,
+    /// `annotations` of config.json.
+    pub annotations: BTreeMap<String, String>,
+    /// Hooks that are due after the start.
+    pub poststart: Vec<Hook>,
+    /// Hooks that are due after the end.
+    pub poststop: Vec<Hook>,
+}
+
+/// The form of [`Record`] that this version writes and reads.
+pub const VERSION: u32 = 1;
+
+/// The directory that holds all containers of one user.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    /// The root at `path`, or the usual one: `/run/davit`, for an ordinary user
+    /// `$XDG_RUNTIME_DIR/davit`.
+    ///
+    /// # Errors
+    /// A relative path; an ordinary user without `XDG_RUNTIME_DIR`.
+    pub fn new(path: Option<PathBuf>) -> Result<Self> {
+        let path = match path {
+            Some(path) => std::path::absolute(&path)
+                .during("getcwd")
+                .within(|| format!("--root {}", path.display()))?,
+            None if nix::unistd::geteuid().is_root() => PathBuf::from("/run/davit"),
+            None => match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+                Some(directory) => PathBuf::from(directory).join("davit"),
+                None => {
+                    return Err(Error::new("no directory for the state of containers")
+                        .hint("set XDG_RUNTIME_DIR or give --root"));
+                }
+            },
+        };
+        if path == Path::new("/") {
+            return Err(Error::new("--root /: refused: every file there would be a container"));
+        }
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory of a new container and locks it.
+    ///
+    /// # Errors
+    /// A container of that id exists; the directory cannot be made.
+    pub fn create(&self, id: &Id) -> Result<Entry> {
+        let private = Mode::S_IRWXU;
+        let make = || -> Result<Entry> {
+            std::fs::create_dir_all(&self.path).during("mkdir")?;
+            let root = directory(nix::fcntl::AT_FDCWD, &self.path)?;
+            match mkdirat(&root, id.as_str(), private) {
+                Err(Errno::EEXIST) => Err(Error::new("a container with this id exists already")),
+                made => Ok(made.during("mkdir")?),
+            }?;
+            let entry = Entry { id: id.clone(), directory: directory(root.as_fd(), id.as_str())? };
+            Ok(entry)
+        };
+        make().map_err(|error| match error.message().starts_with("a container") {
+            true => error,
+            false => error.within(format!("state directory {}", self.path.display())),
+        })
+    }
+
+    /// The directory of an existing container; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn find(&self, id: &Id) -> Result<Option<Entry>> {
+        let path = self.path.join(id.as_str());
+        match directory(nix::fcntl::AT_FDCWD, &path) {
+            Err(sys::Error { errno: Errno::ENOENT, .. }) => Ok(None),
+            opened => {
+                let directory = opened.within(|| path.display().to_string())?;
+                Ok(Some(Entry { id: id.clone(), directory }))
+            }
+        }
+    }
+
+    /// The directory of an existing container.
+    ///
+    /// # Errors
+    /// There is none: "container does not exist", as engines look for.
+    pub fn get(&self, id: &Id) -> Result<Entry> {
+        self.find(id)?.ok_or_else(|| Error::new("container does not exist"))
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn ids(&self) -> Result<Vec<Id>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.during("opendir").within(|| self.path.display().to_string())?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut ids: Vec<Id> = names.filter_map(|name| Id::try_from(name).ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+fn directory<P: ?Sized + nix::NixPath>(
+    at: impl AsFd,
+    path: &P,
+) -> std::result::Result<OwnedFd, sys::Error> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(at, path, flags, Mode::empty()).during("open")
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct Entry {
+    id: Id,
+    directory: OwnedFd,
+}
+
+/// A lock on a container; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _directory: Flock<OwnedFd>,
+}
+
+impl Entry {
+    /// The container's id.
+    #[must_use]
+    pub const fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// A path that leads to `name` in the directory, for the calls that take no descriptor, and
+    /// short enough for a socket's address.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
+    }
+
+    /// Keeps other commands that change this container away, once they are done.
+    ///
+    /// # Errors
+    /// Another command holds the lock for longer than `patience`; the container is gone.
+    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+        let end = Instant::now() + patience;
+        let mut pause = Duration::from_micros(200);
+        let mut file = directory(&self.directory, ".")?;
+        let locked = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => break locked,
+                Err((_, errno)) if errno != Errno::EWOULDBLOCK && errno != Errno::EINTR => {
+                    return Err(sys::Error::new("flock", errno).into());
+                }
+                Err((back, _)) => file = back,
+            }
+            if Instant::now() >= end {
+                let waited = patience.as_secs_f32();
+                return Err(Error::new(format!("another command works on it (waited {waited} s)")));
+            }
+            // flock(2) has no deadline of its own, and contention is rare.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
+        // A directory that was removed while we waited has no links left.
+        if fstat(&*locked).during("fstat")?.st_nlink == 0 {
+            return Err(Error::new("container does not exist"));
+        }
+        Ok(Lock { _directory: locked })
+    }
+
+    /// The record.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn record(&self) -> Result<Record> {
+        let record: Record =
+            self.read(RECORD).and_then(|text| crate::bundle::from_json(&text)).within(|| RECORD)?;
+        match record.version {
+            VERSION => Ok(record),
+            other => Err(Error::new(format!("{RECORD}: version {other} is not known"))),
+        }
+    }
+
+    /// Replaces the record as a whole: whoever reads meanwhile sees the old one or the new one.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record).map_err(|error| Error::new(error.to_string()))?;
+        let replace = || -> std::result::Result<(), sys::Error> {
+            self.write(FRESH, &text)?;
+            renameat(&self.directory, FRESH, &self.directory, RECORD).during("rename")
+        };
+        replace().within(|| RECORD)
+    }
+
+    /// Keeps the plan that init walks.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn write_plan(&self, bytes: &[u8]) -> Result<()> {
+        self.write(PLAN, bytes).within(|| PLAN)
+    }
+
+    /// The plan that init walks.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn plan(&self) -> Result<Vec<u8>> {
+        self.read(PLAN).within(|| PLAN)
+    }
+
+    /// Keeps what `exec` must know of config.json.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn write_base(&self, base: &Base) -> Result<()> {
+        let text = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
+        self.write(BASE, &text).within(|| BASE)
+    }
+
+    /// What `exec` must know of config.json.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn base(&self) -> Result<Base> {
+        self.read(BASE).and_then(|text| crate::bundle::from_json(&text)).within(|| BASE)
+    }
+
+    /// Notes where the cgroup will be, in a form that cannot be half written.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn note_cgroup(&self, path: &Path) -> Result<()> {
+        match symlinkat(path, &self.directory, CGROUP) {
+            Err(Errno::ENAMETOOLONG) => Ok(()),
+            made => made.during("symlink").within(|| CGROUP),
+        }
+    }
+
+    /// What [`Entry::note_cgroup`] noted.
+    #[must_use]
+    pub fn noted_cgroup(&self) -> Option<PathBuf> {
+        readlinkat(&self.directory, CGROUP).ok().map(PathBuf::from)
+    }
+
+    /// Removes the directory and what is in it.
+    ///
+    /// # Errors
+    /// EROFS and the like.
+    pub fn remove(&self, root: &Root) -> Result<()> {
+        let path = root.path.join(self.id.as_str());
+        let mut names: Vec<CString> = Vec::new();
+        let mut listing = nix::dir::Dir::openat(
+            &self.directory,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .during("opendir")?;
+        for entry in listing.iter() {
+            let name = entry.during("readdir")?.file_name().to_owned();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                names.push(name);
+            }
+        }
+        let unlink = || -> std::result::Result<(), sys::Error> {
+            for name in &names {
+                match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                    Err(Errno::ENOENT) => {}
+                    Err(Errno::EISDIR | Errno::EPERM) => {
+                        unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::RemoveDir)
+                            .during("rmdir")?;
+                    }
+                    removed => removed.during("unlink")?,
+                }
+            }
+            match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir) {
+                Err(Errno::ENOENT) => Ok(()),
+                removed => removed.during("rmdir"),
+            }
+        };
+        unlink().within(|| path.display().to_string())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = openat(&self.directory, name, flags, Mode::empty()).during("open")?;
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text).during("read")?;
+        Ok(text)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), sys::Error> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(&self.directory, name, flags | OFlag::O_NOFOLLOW, mode).during("open")?;
+        File::from(file).write_all(bytes).during("write")
+    }
+}

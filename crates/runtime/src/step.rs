@@ -1,0 +1,219 @@
+//! What crosses to init: the plan as data. Init walks it from the first section to the last.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::RawFd;
+
+use namespaces::handshake::Report;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+
+/// The first argument of the init program: it says what it is in `ps`, and to `main`.
+pub const INIT_NAME: &str = "davit:init";
+
+/// The whole way of one process into a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InitPlan {
+    /// What is done, in order. The first section is done before init executes.
+    pub sections: Vec<Section>,
+    /// Init's end of the conversation with the runtime.
+    pub channel: RawFd,
+    /// The descriptors that were opened for it, by slot.
+    pub slots: Vec<(u16, RawFd)>,
+    /// How many descriptors from 3 up belong to the user's program.
+    pub preserved: u32,
+}
+
+/// Operations of one crate that follow one another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Section {
+    /// Into the namespaces.
+    Namespaces(Vec<namespaces::Op>),
+    /// The root file system.
+    Rootfs(Vec<rootfs::Op>),
+    /// The life of the process itself.
+    Process(Vec<Op>),
+    /// Confinement.
+    Privileges(Vec<privileges::Op>),
+    /// System call filter.
+    Seccomp(Vec<seccomp::Op>),
+}
+
+/// An operation of init that belongs to no leaf crate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Says in `ps` how far it has come.
+    Stage(CString),
+    /// Ends with the runtime, as long as nobody else knows of it.
+    DieWithRuntime,
+    /// What the caller of the runtime ignored or blocked is not the container's.
+    DefaultSignals(u64),
+    /// Hands the terminal's other side to the runtime.
+    SendConsole {
+        /// Where it is.
+        slot: u16,
+    },
+    /// Lets the runtime run its hooks.
+    RuntimeHooks,
+    /// Runs a hook here.
+    Hook {
+        /// The hook.
+        hook: Hook,
+        /// The state that it reads, up to the pid.
+        state_before_pid: String,
+        /// The state that it reads, after the pid.
+        state_after_pid: String,
+    },
+    /// Reports that the container is created, and waits until the runtime has written it down.
+    Created,
+    /// Waits for `start` on the socket in this slot; the rest is reported to `start`.
+    AwaitStart {
+        /// The listening socket.
+        slot: u16,
+    },
+    /// Outlives the runtime and whoever started it.
+    Outlive,
+    /// setsid(2)
+    NewSession,
+    /// Terminal in the slot becomes controlling terminal and standard streams.
+    Terminal {
+        /// Where it is.
+        slot: u16,
+    },
+    /// Changes to the working directory, which is made where it is missing.
+    WorkingDirectory {
+        /// The path inside the container.
+        path: CString,
+        /// Made with the rights of the container's root; what that may not enter, its user may.
+        as_user: bool,
+    },
+    /// Looks the home directory of this user up in /etc/passwd, for a `HOME` that is not set.
+    Home {
+        /// The user.
+        uid: u32,
+    },
+    /// Becomes the user's program: the first of the candidates that can be executed.
+    Execute {
+        /// `args[0]`, for messages.
+        name: String,
+        /// Where it may be: one path, or a row of them from `PATH`.
+        candidates: Vec<CString>,
+        /// Its arguments.
+        args: Vec<CString>,
+        /// Its environment.
+        env: Vec<CString>,
+    },
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage(name) => write!(f, "now called {}", name.to_string_lossy()),
+            Self::DieWithRuntime => f.write_str("end when the runtime ends"),
+            Self::DefaultSignals(0) => f.write_str("block no signal"),
+            Self::DefaultSignals(mask) => write!(f, "block no signal, ignore none of {mask:#x}"),
+            Self::SendConsole { .. } => f.write_str("hand the terminal's master to the runtime"),
+            Self::RuntimeHooks => f.write_str("wait for the runtime's hooks"),
+            Self::Hook { hook, .. } => write!(f, "{} {:?}", hook.field, hook.path),
+            Self::Created => f.write_str("report: created"),
+            Self::AwaitStart { .. } => f.write_str("wait for start"),
+            Self::Outlive => f.write_str("outlive the runtime"),
+            Self::NewSession => f.write_str("new session"),
+            Self::Terminal { .. } => f.write_str("terminal on standard input, output and error"),
+            Self::WorkingDirectory { path, as_user: false } => write!(f, "process.cwd {path:?}"),
+            Self::WorkingDirectory { path, as_user: true } => {
+                write!(f, "process.cwd {path:?}, unless entered already")
+            }
+            Self::Home { uid } => write!(f, "HOME of uid {uid} from /etc/passwd"),
+            Self::Execute { name, candidates, args, env } => {
+                write!(f, "exec {name:?}, {} arguments, {} variables", args.len(), env.len())?;
+                if candidates.len() > 1 {
+                    write!(f, ", first of {} places", candidates.len())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl InitPlan {
+    /// How many hooks run inside, each with a deadline of its own.
+    #[must_use]
+    pub fn hooks(&self) -> usize {
+        let hooks = |section: &Section| match section {
+            Section::Process(ops) => ops.iter().filter(|op| matches!(op, Op::Hook { .. })).count(),
+            _ => 0,
+        };
+        self.sections.iter().map(hooks).sum()
+    }
+
+    /// The bytes that cross.
+    ///
+    /// # Errors
+    /// None that is known; the encoding has no limits.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        postcard::to_stdvec(self).map_err(|error| Error::new(format!("encode the plan: {error}")))
+    }
+
+    /// The plan behind the bytes.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        postcard::from_bytes(bytes).map_err(|error| Error::new(format!("decode the plan: {error}")))
+    }
+
+    /// Says what a report means, as one line from the outside in.
+    #[must_use]
+    pub fn explain(&self, report: &Report) -> Error {
+        let cause = format!("{}: {}", report.call, sys::words(Errno::from_raw(report.errno)));
+        let op = usize::try_from(report.op).unwrap_or(usize::MAX);
+        let section = usize::try_from(report.section).ok().and_then(|at| self.sections.get(at));
+        let named = |step: Option<String>| match step {
+            Some(step) => Error::new(format!("{step}: {cause}")),
+            None => Error::new(format!("execute davit's init: {cause}")),
+        };
+        match section {
+            Some(Section::Process(ops)) => match ops.get(op) {
+                Some(Op::Execute { name, candidates, .. }) => {
+                    execution(name, candidates.len() > 1 || !name.contains('/'), report)
+                }
+                // A hook's failure is its own; no system call stands behind it.
+                Some(Op::Hook { .. }) => Error::new(report.detail.clone()),
+                step => named(step.map(ToString::to_string)),
+            },
+            Some(Section::Namespaces(ops)) => named(ops.get(op).map(ToString::to_string)),
+            Some(Section::Rootfs(ops)) => match ops.get(op) {
+                Some(failed) => rootfs_failure(failed, &cause),
+                None => named(None),
+            },
+            Some(Section::Privileges(ops)) => named(ops.get(op).map(ToString::to_string)),
+            Some(Section::Seccomp(ops)) => named(ops.get(op).map(ToString::to_string)),
+            None => Error::new(cause),
+        }
+    }
+}
+
+fn rootfs_failure(op: &rootfs::Op, cause: &str) -> Error {
+    let origin = op.origin.to_string();
+    let step = if origin.is_empty() { op.to_string() } else { origin };
+    Error::new(format!("{step}: {cause}"))
+}
+
+/// The words that engines turn into exit codes: podman, docker and containerd look for Go's.
+fn execution(name: &str, searched: bool, report: &Report) -> Error {
+    let errno = Errno::from_raw(report.errno);
+    let error = match errno {
+        Errno::ENOENT | Errno::ENOTDIR if searched => {
+            Error::new(format!("exec: {name:?}: executable file not found in $PATH"))
+        }
+        errno => Error::new(format!("exec: {name:?}: {}", sys::words(errno))),
+    };
+    match report.detail.as_str() {
+        "" => error,
+        detail => error.hint(detail),
+    }
+}
