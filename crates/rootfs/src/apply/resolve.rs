@@ -56,9 +56,52 @@ pub(super) fn destination(
         }
         Err(error) => return Err(error),
     }
-    let mut walk = Walk::begin(root, target);
-    let fd = walk.finish(missing()?)?;
+    let missing = missing()?;
+    let fd = match make_last(root, &target.path, missing)? {
+        Some(fd) => fd,
+        None => Walk::begin(root, target).finish(missing)?,
+    };
     Ok(Found { fd, made: true })
+}
+
+/// Makes the last component where only that is missing, and no link is on the way to it.
+fn make_last(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    missing: Missing,
+) -> Result<Option<OwnedFd>, Error> {
+    let mut parts = path.to_bytes().rsplitn(2, |byte| *byte == b'/');
+    let (name, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if matches!(name, b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    let name = plain(name.to_vec())?;
+    let opened;
+    let directory = if parent.is_empty() {
+        root
+    } else {
+        let parent = plain(parent.to_vec())?;
+        match open_in_root(root, &parent, OFlag::O_PATH, Links::Refuse) {
+            Ok(fd) => opened = fd,
+            Err(_) => return Ok(None),
+        }
+        opened.as_fd()
+    };
+    match make(directory, &name, missing) {
+        Ok(()) => open_in_root(directory, &name, OFlag::O_PATH, Links::Refuse).map(Some),
+        // A link that points to nothing.
+        Err(error) if error.errno == Errno::EEXIST => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn make(directory: BorrowedFd<'_>, name: &CStr, missing: Missing) -> Result<(), Error> {
+    match missing {
+        Missing::File => make_file(directory, name, 0o644),
+        Missing::Directory => {
+            mkdirat(directory, name, Mode::from_bits_truncate(0o755)).during("mkdirat")
+        }
+    }
 }
 
 /// A link that leads into procfs would let the image choose which of its files is covered.
@@ -127,12 +170,8 @@ impl<'a> Walk<'a> {
     }
 
     fn make(&self, name: &CStr, missing: Missing) -> Result<OwnedFd, Error> {
-        let result = if missing == Missing::File && self.rest.is_empty() {
-            make_file(self.here(), name, 0o644)
-        } else {
-            mkdirat(self.here(), name, Mode::from_bits_truncate(0o755)).during("mkdirat")
-        };
-        match result {
+        let missing = if self.rest.is_empty() { missing } else { Missing::Directory };
+        match make(self.here(), name, missing) {
             Err(error) if error.errno != Errno::EEXIST => Err(error),
             _ => self.open(name),
         }
