@@ -186,7 +186,7 @@ fn detach_and_pid_file() {
     let pid = fs::read_to_string(c.path("pid")).expect("pid file");
     let pid = pid.trim();
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("alive");
-    assert_eq!(line, "sleep\01000\0");
+    assert_eq!(line, "sleep\x001000\x00");
     assert_eq!(host::namespace_of(pid, "pid"), host::namespace_of(c.pid(), "pid"));
     c.kill("KILL").ok();
     assert!(within(Duration::from_secs(2), || is_dead(pid).then_some(())).is_some());

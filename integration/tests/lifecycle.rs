@@ -207,6 +207,7 @@ fn two_starts_at_once_one_wins() {
 #[test]
 fn eight_creates_of_one_id_one_wins() {
     spec!();
+    peer_fails!("runc", "a loser may delete the state of the winner: no lock");
     let c = Container::sleeper();
     c.write();
     let creates: Vec<_> = (0..8).map(|_| c.create_call(&[]).spawn()).collect();
