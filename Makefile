@@ -1,0 +1,73 @@
+# davit: build, try, test, install. `make help` lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+ARCH := $(shell uname -m)
+MUSL := $(ARCH)-unknown-linux-musl
+GNU := $(ARCH)-unknown-linux-gnu
+
+# A static binary: no interpreter of a container's root ever runs in our image. musl starts faster;
+# its std is used where it is installed.
+HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/dev/null)" && echo yes)
+TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
+STATIC := -C target-feature=+crt-static -C relocation-model=static
+
+.PHONY: all build install uninstall demo test unit integration podman lint fmt deps clean help
+
+all: build
+
+## build: the static release binary, at target/davit
+build:
+	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release -p davit --target $(TARGET)
+	@mkdir -p target
+	@ln -f target/$(TARGET)/release/davit target/davit 2>/dev/null || cp -f target/$(TARGET)/release/davit target/davit
+
+## install: davit, and podman's configuration for it, below $(DESTDIR)$(PREFIX)
+install: build
+	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit
+	install -d $(DESTDIR)/etc/containers/containers.conf.d
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' contrib/containers.conf.d/50-davit.conf.in \
+		> $(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
+
+## uninstall: takes back what install did
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
+
+## demo: runs a container from a bundle made on the spot
+demo: build
+	@contrib/demo.sh target/davit
+
+## deps: what the tests need, from Debian's packages (as root)
+deps:
+	@contrib/test-deps.sh
+
+## test: everything: unit, property, snapshot, integration and podman tests
+test: deps build
+	$(CARGO) test --locked --workspace --exclude integration
+	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
+
+## unit: the tests that need neither root nor the binary
+unit:
+	$(CARGO) test --locked --workspace --exclude integration
+
+## integration: the tests of the binary; RUNTIME=runc or crun runs the same with a peer
+integration: deps build
+	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
+
+## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@! git grep -nE '\bunsafe\b *(\{|fn|impl|extern)' -- 'crates/*.rs' ':!crates/sys' \
+		|| { echo "unsafe outside crates/sys"; exit 1; }
+
+## fmt: formats the code
+fmt:
+	$(CARGO) fmt --all
+
+clean:
+	$(CARGO) clean
+
+help:
+	@sed -n 's/^## /  /p' Makefile
