@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs what the tests need from Debian's packages. As an ordinary user it only says what is
+# missing; tests that need it say so and skip.
+set -eu
+
+packages="busybox-static buildah catatonit conmon containernetworking-plugins crun iproute2 iptables
+libc6-dev gcc libseccomp-dev netavark podman runc strace uidmap"
+
+missing=""
+for package in $packages; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+        missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "skip: not root, so these packages stay missing:$missing"
+    exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
