@@ -3,6 +3,8 @@
 //! This crate talks to people: arguments in, output and exit code out. What is done is in the
 //! crate `runtime`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
 mod args;
 mod command;
 mod foreground;

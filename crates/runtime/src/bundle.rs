@@ -52,7 +52,7 @@ impl Bundle {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
@@ -69,7 +69,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// A longer text, or a read that failed.
-pub fn read_limited(file: impl Read, expected: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_limited(file: impl Read, expected: u64) -> Result<Vec<u8>> {
     let too_large = || Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024));
     if expected > MAX_SIZE {
         return Err(too_large());
@@ -97,7 +97,7 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
 ///
 /// # Errors
 /// The first fault, with its place.
-pub fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
+pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
     refuse_nul(text)?;
     from_json(text)
 }
@@ -106,7 +106,7 @@ pub fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
 ///
 /// # Errors
 /// The first fault.
-pub fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
+pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -176,7 +176,7 @@ fn without_unknown_capabilities(text: &[u8]) -> Result<Option<(Spec, Vec<String>
 ///
 /// # Errors
 /// JSON that is not a spec.
-pub fn unknown_fields(text: &[u8]) -> Result<Vec<String>> {
+pub(crate) fn unknown_fields(text: &[u8]) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(text);
     let _: std::result::Result<Spec, _> =

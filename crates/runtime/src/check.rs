@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// The first field that breaks one.
-pub fn check(spec: &Spec) -> Result<()> {
+pub(crate) fn check(spec: &Spec) -> Result<()> {
     version(spec.version())?;
     if spec.root().is_none() {
         return Err(Error::new("root: is missing"));
@@ -47,7 +47,7 @@ fn number(part: &str) -> Option<u64> {
 ///
 /// # Errors
 /// The first field that cannot be applied.
-pub fn check_process(process: &Process, field: &str) -> Result<()> {
+pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
     let wrong = |name: &str, reason: &str| Err(Error::new(format!("{field}.{name}: {reason}")));
     let args = process.args().as_deref().unwrap_or_default();
     match args.first() {

@@ -11,7 +11,7 @@ use sys::During;
 ///
 /// # Errors
 /// Nobody listens there.
-pub fn send(path: &Path, master: &OwnedFd) -> Result<(), sys::Error> {
+pub(crate) fn send(path: &Path, master: &OwnedFd) -> Result<(), sys::Error> {
     let socket = UnixStream::connect(path).during("connect")?;
     let name = [std::io::IoSlice::new(b"/dev/pts/ptmx")];
     let fds = [master.as_raw_fd()];

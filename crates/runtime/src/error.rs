@@ -82,7 +82,7 @@ from_leaf!(
 );
 
 /// Says what was being done when something failed.
-pub trait Within<T> {
+pub(crate) trait Within<T> {
     /// Puts `step` before the message.
     ///
     /// # Errors

@@ -20,13 +20,13 @@ use crate::step::{INIT_NAME, InitPlan, Section};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the process is made from.
-pub struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// Its plan.
     pub plan: InitPlan,
     /// Namespaces that it is born into.
     pub born: &'a [Kind],
     /// Id maps of its new user namespace.
-    pub id_maps: Option<&'a IdMaps>,
+    pub id_maps: Option<IdMaps>,
     /// The cgroup v2 directory that it is born into.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors that the plan names.
@@ -43,6 +43,7 @@ pub struct Started {
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
     plan: InitPlan,
+    id_maps: Option<IdMaps>,
     channel: Channel,
     patience: Duration,
 }
@@ -60,7 +61,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// A system call of the way there.
-pub fn start(mut start: Start<'_>) -> Result<Started> {
+pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let (ours, theirs) = Channel::pair()?;
     start.plan.channel = theirs.as_fd().as_raw_fd();
     start.plan.slots = start.slots.iter().map(|(slot, fd)| (slot, fd.as_raw_fd())).collect();
@@ -97,6 +98,7 @@ pub fn start(mut start: Start<'_>) -> Result<Started> {
         pidfd: child.pidfd,
         master: None,
         plan: start.plan,
+        id_maps: start.id_maps,
         channel: ours,
         patience,
     })
@@ -132,16 +134,12 @@ impl Started {
     ///
     /// # Errors
     /// What failed inside, or here on its behalf.
-    pub fn listen(
-        &mut self,
-        id_maps: Option<&IdMaps>,
-        hooks: &dyn Fn(Pid) -> Result<()>,
-    ) -> Result<Progress> {
+    pub fn listen(&mut self, hooks: &dyn Fn(Pid) -> Result<()>) -> Result<Progress> {
         let mut executing = false;
         loop {
             match self.channel.receive(Some(self.patience)) {
                 Ok((Message::IdMapsWanted, _)) => {
-                    if let Some(maps) = id_maps {
+                    if let Some(maps) = &self.id_maps {
                         maps.write(self.pid).within(|| "linux.uidMappings")?;
                     }
                     self.go()?;

@@ -20,14 +20,14 @@ use sys::During;
 use crate::error::{Error, Result, Within};
 
 /// How long a hook may take that names no timeout of its own.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How much of a failed hook's output is shown, in bytes.
 const SHOWN: usize = namespaces::handshake::MAX_DETAIL;
 
 /// A moment of the container's life (config.md, "POSIX-platform Hooks").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// In the runtime's namespaces, before the root changes; deprecated.
     Prestart,
     /// In the runtime's namespaces, before the root changes.
@@ -57,7 +57,7 @@ impl Moment {
     /// The status that the hook is told (runtime.md, "Lifecycle"). `prestart` comes from a time
     /// when it ran at start, and its users still look for `created`.
     #[must_use]
-    pub const fn status(self) -> &'static str {
+    pub(crate) const fn status(self) -> &'static str {
         match self {
             Self::CreateRuntime | Self::CreateContainer => "creating",
             Self::Prestart | Self::StartContainer => "created",
@@ -86,7 +86,7 @@ pub struct Hook {
 ///
 /// # Errors
 /// A string that the kernel cannot take.
-pub fn plan(spec: &Spec, moment: Moment) -> Result<Vec<Hook>> {
+pub(crate) fn plan(spec: &Spec, moment: Moment) -> Result<Vec<Hook>> {
     let Some(hooks) = spec.hooks() else { return Ok(Vec::new()) };
     #[allow(deprecated)]
     let list = match moment {

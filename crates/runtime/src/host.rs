@@ -84,7 +84,7 @@ fn is_whole(map: &str) -> bool {
 ///
 /// # Errors
 /// A path that cannot be opened, or a namespace of another type, with its field.
-pub fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
+pub(crate) fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
     let mut joined = Vec::new();
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let ours = std::cell::OnceCell::new();

@@ -103,7 +103,7 @@ impl Process {
 ///
 /// # Errors
 /// poll(2).
-pub fn ended_within(pidfd: &OwnedFd, patience: Duration) -> Result<bool> {
+pub(crate) fn ended_within(pidfd: &OwnedFd, patience: Duration) -> Result<bool> {
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     Ok(poll(&mut fds, timeout).during("poll")? > 0)

@@ -18,7 +18,7 @@ const PROGRAM: &std::ffi::CStr = c"/proc/self/exe";
 ///
 /// # Errors
 /// The file cannot be opened; no memory for the copy.
-pub fn protected() -> Result<OwnedFd, Error> {
+pub(crate) fn protected() -> Result<OwnedFd, Error> {
     match read_only_mount() {
         Err(Error { errno: Errno::EPERM | Errno::ENOSYS | Errno::EINVAL, .. }) => sealed_copy(),
         made => made,
@@ -43,7 +43,7 @@ fn sealed_copy() -> Result<OwnedFd, Error> {
 ///
 /// # Errors
 /// No memory.
-pub fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Error> {
+pub(crate) fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Error> {
     let mut file = memory(name)?;
     file.write_all(bytes).during("write")?;
     file.rewind().during("lseek")?;

@@ -1,16 +1,16 @@
 //! Numbers of the descriptor slots that a plan uses.
 
 /// The socket on which a created container waits for `start`.
-pub const START: u16 = 0;
+pub(crate) const START: u16 = 0;
 /// The process whose namespaces `exec` joins.
-pub const PROCESS: u16 = 1;
+pub(crate) const PROCESS: u16 = 1;
 /// The side of the terminal that the caller keeps.
-pub const MASTER: u16 = 2;
+pub(crate) const MASTER: u16 = 2;
 /// The side of the terminal that the container has.
-pub const TERMINAL: u16 = 3;
+pub(crate) const TERMINAL: u16 = 3;
 /// The first of the namespaces that are joined by path; there are eight kinds.
-pub const JOINED: u16 = 4;
+pub(crate) const JOINED: u16 = 4;
 /// The first of the `cgroup.procs` files of cgroup v1.
-pub const CGROUP: u16 = 12;
+pub(crate) const CGROUP: u16 = 12;
 /// The first of the mount sources.
-pub const SOURCES: u16 = 64;
+pub(crate) const SOURCES: u16 = 64;

@@ -136,7 +136,7 @@ fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
 pub fn start_at_once(mut created: Created) -> Result<Created> {
     let begin = |created: &mut Created| -> Result<()> {
         created.init.go()?;
-        created.init.listen(None, &|_| Ok(()))?;
+        created.init.listen(&|_| Ok(()))?;
         created.record.stage = Stage::Running;
         created.entry.write_record(&created.record)?;
         super::start::after_start(&created.record)
@@ -193,13 +193,13 @@ impl Undertaking {
         let init = execute::start(Start {
             plan: plan.init.clone(),
             born: &plan.born,
-            id_maps: plan.id_maps.as_ref(),
+            id_maps: plan.id_maps.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;
         let init = self.init.insert(init.with_hooks(plan.init.hooks()));
         let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
-        let progress = init.listen(plan.id_maps.as_ref(), &hooks);
+        let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
         if progress != Progress::Created {
             return Err(Error::new("davit's init did not wait"));

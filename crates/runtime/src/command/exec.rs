@@ -151,7 +151,7 @@ fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
 }
 
 fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Result<()> {
-    match started.listen(None, &|_| Ok(()))? {
+    match started.listen(&|_| Ok(()))? {
         Progress::Executed => {}
         Progress::Created => {
             return Err(Error::new("davit's init does not keep to the conversation"));

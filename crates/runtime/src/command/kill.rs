@@ -33,7 +33,7 @@ pub fn kill(root: &Root, id: &Id, signal: i32, all: bool) -> Result<()> {
 ///
 /// # Errors
 /// Processes that could not be reached.
-pub fn everything(record: &Record, signal: i32) -> Result<()> {
+pub(super) fn everything(record: &Record, signal: i32) -> Result<()> {
     match &record.cgroup {
         Some(cgroup) if signal == libc::SIGKILL => cgroup.kill(Instant::now() + PATIENCE)?,
         Some(cgroup) => {
@@ -55,7 +55,7 @@ pub fn everything(record: &Record, signal: i32) -> Result<()> {
 ///
 /// # Errors
 /// EPERM.
-pub fn send(process: &Process, signal: i32) -> Result<bool> {
+pub(super) fn send(process: &Process, signal: i32) -> Result<bool> {
     let Some(pidfd) = process.handle()? else { return Ok(false) };
     match sys::pidfd::send_signal(pidfd.as_fd(), signal) {
         Ok(()) => Ok(true),

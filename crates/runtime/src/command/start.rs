@@ -80,7 +80,7 @@ fn dial(entry: &Entry) -> std::result::Result<OwnedFd, sys::Error> {
 ///
 /// # Errors
 /// A hook failed: then the container is stopped, as the spec wants.
-pub fn after_start(record: &Record) -> Result<()> {
+pub(super) fn after_start(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     let status = hook::Moment::Poststart.status();
     let id = record.id.as_str();
