@@ -11,6 +11,7 @@ use serde_json::Value;
 use sys::During;
 
 use crate::error::{Error, Result, Within};
+use crate::shape;
 
 /// The largest config.json that is read, in bytes.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
@@ -82,6 +83,7 @@ pub(crate) fn read_limited(file: impl Read, expected: u64) -> Result<Vec<u8>> {
 /// Parses config.json. What is unknown to this program's tables but allowed by the spec (a
 /// capability of a newer kernel) becomes a warning.
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
+    shape::check(text)?;
     refuse_nul(text)?;
     match serde_json::from_slice(text) {
         Ok(spec) => Ok((spec, Vec::new())),
@@ -98,6 +100,7 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
 /// # Errors
 /// The first fault, with its place.
 pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
+    shape::check(text)?;
     refuse_nul(text)?;
     from_json(text)
 }
@@ -209,12 +212,13 @@ mod tests {
             (r#"{"mounts":[{"destination":"/a","options":["\u0000"]}]}"#, "mounts[0].options[0]"),
             (r#"{"ociVersion":"1.0.0","ociVersion":"1.0.0"}"#, "duplicate field"),
             (r#"{"ociVersion":"1.0.0"} x"#, "trailing characters"),
-            ("[]", "invalid"),
+            ("[]", "is an array"),
+            (r#"{"linux":[]}"#, "linux: is an array"),
             ("", "EOF"),
         ] {
             assert!(fault(text).contains(expected), "{text}: {}", fault(text));
         }
-        assert!(fault(&"[".repeat(200)).contains("recursion limit"));
+        assert!(fault(&r#"{"a":"#.repeat(200)).contains("recursion limit"));
         assert!(parse(b"{\"hostname\":\"\xff\"}").is_err());
     }
 

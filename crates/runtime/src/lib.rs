@@ -27,6 +27,7 @@ pub mod plan;
 mod process;
 mod program;
 pub mod record;
+mod shape;
 pub mod signal;
 mod slot;
 pub mod state;
