@@ -1,5 +1,6 @@
 //! Arrays where the specification has objects. serde takes an array for a struct, field by field
-//! in an order that nobody means: `"linux": []` would be an empty object.
+//! in an order that nobody means: `"linux": []` would be an empty object. And depth: what is skipped
+//! as unknown would be skipped at any.
 
 use crate::error::{Error, Result};
 
@@ -38,13 +39,17 @@ const OBJECTS: [&str; 31] = [
     "windows",
 ];
 
-/// Refuses an array that stands for an object, in one pass over the text. Whether the text is JSON
+/// The deepest nesting that is read.
+const DEPTH: usize = 128;
+
+/// Refuses an array that stands for an object, and too deep a nesting, in one pass over the text. Whether the text is JSON
 /// at all is not looked at here.
 ///
 /// # Errors
-/// The key, where there is one.
+/// What is wrong, with its key where there is one.
 pub(crate) fn check(text: &[u8]) -> Result<()> {
     let mut before = None;
+    let mut depth = 0usize;
     let mut key: &[u8] = &[];
     let mut rest = text;
     while let Some((byte, tail)) = rest.split_first() {
@@ -58,6 +63,14 @@ pub(crate) fn check(text: &[u8]) -> Result<()> {
             }
             b'[' => refuse(before, key)?,
             _ => {}
+        }
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return Err(Error::new(format!("is nested deeper than {DEPTH} levels")));
         }
         before = Some(*byte);
     }
