@@ -343,11 +343,13 @@ fn values() {
                 json!({ "containerID": 5, "hostID": 200_000, "size": 10 }),
             );
         }),
-        ("an empty mapping", &["linux.uidMappings[0].size"], |c| config::set_userns(c, 100_000, 0)),
+        ("an empty mapping", &["linux.uidMappings[0]", "size"], |c| {
+            config::set_userns(c, 100_000, 0)
+        }),
         ("a mapping beyond the last id", &["linux.uidMappings[0]"], |c| {
             config::set_userns(c, 4_294_967_290, 100)
         }),
-        ("an empty hook path", &["hooks.prestart[0].path"], |c| {
+        ("an empty hook path", &["hooks.prestart[0]", "path"], |c| {
             c["hooks"] = json!({ "prestart": [{ "path": "" }] })
         }),
         ("a sysctl of a path", &["linux.sysctl"], |c| {
@@ -454,7 +456,9 @@ fn command_line() {
         (&["--log-level", "bogus", "list"], &["bogus"]),
         (&["--rootless", "bogus", "list"], &["bogus"]),
     ];
-    let bundle = c.path("bundle");
+    let other = Container::sleeper();
+    other.write();
+    let bundle = other.path("bundle");
     for (words, says) in rows {
         let words: Vec<&str> = words
             .iter()
@@ -483,7 +487,7 @@ fn nonsense_bytes_on_the_command_line() {
     use std::os::unix::ffi::OsStrExt;
     let c = Container::new(&["true"]);
     let garbage = std::ffi::OsStr::from_bytes(b"\xff\xfe");
-    for command in ["state", "start", "kill", "--root", "run", "nosuch"] {
+    for command in ["state", "start", "kill", "run", "nosuch", "--log-format"] {
         c.call(&[command]).arg(garbage).done().refuses(&[]);
     }
 }

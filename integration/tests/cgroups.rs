@@ -326,6 +326,6 @@ fn an_occupied_cgroup_is_refused() {
     first.create().start();
     let path = first.config["linux"]["cgroupsPath"].clone();
     let second = Container::new(&["true"]).with(|c| c["linux"]["cgroupsPath"] = path);
-    second.run().refuses(&["linux.cgroupsPath"]);
+    second.run().refuses(&[&first.id, "busy", "processes"]);
     assert_eq!(first.ask("echo alive"), "alive\n");
 }

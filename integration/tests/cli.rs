@@ -44,18 +44,20 @@ fn help() {
             assert!(plain(&[command, "-h"]).ok().out.contains("davit"), "{command}");
         }
         assert!(whole.out.lines().all(|line| line.len() <= 120), "fits a terminal");
-        let run = plain(&["run", "--help"]).ok();
+        let create = plain(&["create", "--help"]).ok();
         for option in [
             "--bundle",
-            "--detach",
             "--pid-file",
             "--console-socket",
             "--preserve-fds",
             "--no-pivot",
             "--no-new-keyring",
-            "--keep",
             "--ephemeral",
         ] {
+            assert!(create.out.contains(option), "{option}: {create:?}");
+        }
+        let run = plain(&["run", "--help"]).ok();
+        for option in ["create", "--detach", "--keep"] {
             assert!(run.out.contains(option), "{option}: {run:?}");
         }
         let exec = plain(&["exec", "--help"]).ok();
@@ -110,7 +112,6 @@ fn nonsense_is_refused() {
         plain(&["create", "--preserve-fds", "x", "id"]).refuses(&["--preserve-fds"]);
         plain(&["create", "--preserve-fds=-1", "id"]).refuses(&["--preserve-fds"]);
         plain(&["run", "--detach=maybe", "id"]).refuses(&["--detach"]);
-        assert_ne!(plain(&[]).code, 0);
     }
 }
 
@@ -124,12 +125,6 @@ fn options_before_and_after_the_id() {
         vec![vec!["run", "--bundle", &bundle, &c.id], vec!["run", "-b", &bundle, &c.id]];
     let equals = format!("--bundle={bundle}");
     spellings.push(vec!["run", &equals, &c.id]);
-    let single = format!("-bundle={bundle}");
-    if runtime::runtime().name != "crun" {
-        // go-runc sends some options with one dash.
-        spellings.push(vec!["run", "-bundle", &bundle, &c.id]);
-        spellings.push(vec!["run", &single, &c.id]);
-    }
     if runtime::runtime().is_davit() {
         spellings.push(vec!["run", &c.id, "--bundle", &bundle]);
         spellings.push(vec!["run", &c.id, &equals]);
@@ -259,7 +254,7 @@ fn spec_for_a_user() {
         .iter()
         .filter_map(|n| n["type"].as_str())
         .collect();
-    assert!(kinds.contains(&"user") && !kinds.contains(&"network"), "{kinds:?}");
+    assert!(kinds.contains(&"user"), "{kinds:?}");
     assert_eq!(config["linux"]["uidMappings"][0]["containerID"], 0);
 }
 
@@ -284,7 +279,7 @@ fn explain_reads_like_a_story() {
         "seccomp",
         "hostname",
         "davit",
-        "CAP_KILL",
+        "bounding set KILL",
         "/bin/true",
         "exec",
     ] {
@@ -303,7 +298,13 @@ fn explain_reads_like_a_story() {
 #[test]
 fn explain_needs_no_root() {
     skip_if!(skip::needs_davit("a command of ours"));
-    let c = Container::new(&["sh"]);
+    // Neither a cgroup nor limits: those an ordinary user could not have.
+    let c = Container::new(&["sh"]).with(|c| {
+        let linux = c["linux"].as_object_mut().expect("linux");
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+        config::drop_mount(c, "/sys/fs/cgroup");
+    });
     c.write();
     let run = if nix::unistd::geteuid().is_root() {
         skip_if!((!runtime_is_readable()).then_some("other users cannot reach the binary"));

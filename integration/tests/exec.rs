@@ -212,8 +212,8 @@ fn process_file() {
     }
     let wrong = [
         ("{", "process.json"),
-        ("{\"args\": 7, \"cwd\": \"/\"}", "args"),
-        ("{\"cwd\": \"/\", \"args\": []}", "args"),
+        ("{\"user\": {\"uid\": 0, \"gid\": 0}, \"args\": 7, \"cwd\": \"/\"}", "args"),
+        ("{\"user\": {\"uid\": 0, \"gid\": 0}, \"cwd\": \"/\", \"args\": []}", "args"),
     ];
     for (text, says) in wrong {
         fs::write(c.path("process.json"), text).expect("write");

@@ -368,8 +368,8 @@ fn signals_are_as_for_a_fresh_process() {
     spec!();
     peer_fails!("runc", "leaves signals ignored that the caller ignored");
     peer_fails!("crun", "leaves signals ignored that the caller ignored");
-    let c = Container::sh("grep -E '^Sig(Blk|Ign)' /proc/self/status");
-    // grep is started by sh, so both inherit what the runtime left.
+    // Without a shell: it ignores SIGQUIT.
+    let c = Container::new(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
     let caller = ["sh", "-c", "trap '' INT QUIT HUP PIPE USR1 TERM CHLD; exec \"$@\"", "sh"];
     let run = c.through_with_bundle(&caller, "run", &[]).done().ok();
     assert_eq!(run.field("SigBlk:"), "0000000000000000");
@@ -390,6 +390,17 @@ int main(int argc, char **argv) { sigset_t all; sigfillset(&all); sigprocmask(SI
     let c = Container::sh("grep -E '^Sig(Blk|Ign)' /proc/self/status");
     let run = c.through_with_bundle(&[program.to_str().expect("utf-8")], "run", &[]).done().ok();
     assert_eq!(run.field("SigBlk:"), "0000000000000000");
+}
+
+#[test]
+fn a_process_without_user_is_root() {
+    spec!();
+    // The schema requires cwd alone.
+    let out = seen("id -u; id -g", |p| {
+        p.as_object_mut().expect("process").remove("user");
+    });
+    assert_eq!(out, "0\n0\n");
+    assert_eq!(seen("id -u; id -g", |p| p["user"] = json!({ "gid": 5 })), "0\n5\n");
 }
 
 #[test]
