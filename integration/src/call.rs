@@ -153,21 +153,23 @@ impl Running {
     }
 
     /// Waits for its end; at the deadline it is killed and the test fails.
-    pub fn wait(mut self) -> Outcome {
+    pub fn wait(self) -> Outcome {
+        let story = format!("{} within {:?}", self.words, self.deadline);
+        let (out, err) = (self.out.clone(), self.err.clone());
+        self.wait_or_kill().unwrap_or_else(|| {
+            panic!("hangs: {story}; out {:?} err {:?}", read(&out), read(&err));
+        })
+    }
+
+    /// Waits for its end; at the deadline it is killed, and there is no outcome.
+    pub fn wait_or_kill(mut self) -> Option<Outcome> {
         let status = within(self.deadline, || self.child.try_wait().expect("wait"));
         self.waited = true;
-        let Some(status) = status else {
+        if status.is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            panic!(
-                "hangs: {} after {:?}; out {:?} err {:?}",
-                self.words,
-                self.deadline,
-                self.out(),
-                read(&self.err)
-            );
-        };
-        Outcome::of(status, &self.out, &self.err, &self.words)
+        }
+        Some(Outcome::of(status?, &self.out, &self.err, &self.words))
     }
 }
 

@@ -296,6 +296,7 @@ fn a_damaged_record_does_not_keep_anything_alive() {
             assert!(Command::new("mkfifo").arg(file).status().is_ok_and(|s| s.success()));
         }),
     ];
+    let mut problems = Vec::new();
     for name in &names {
         for (how, damage) in damages {
             for start in [false, true] {
@@ -305,26 +306,36 @@ fn a_damaged_record_does_not_keep_anything_alive() {
                     c.start();
                 }
                 damage(&c.state_root().join(&c.id).join(name));
-                // Whatever it says, it must not hang or crash.
-                for command in [vec!["state", &c.id], vec!["list"]] {
-                    let run = c.call(&command).within(Duration::from_secs(10)).done();
-                    assert!(
-                        run.code < 256 && !run.err.contains("panicked"),
-                        "{how} {name:?}: {run:?}"
-                    );
+                let mut problem = |what: String| {
+                    problems.push(format!("{how} {name:?}, started {start}: {what}"));
+                };
+                // Whatever they say, they must not hang or crash.
+                for command in [vec!["state", &c.id], vec!["list"], vec!["kill", &c.id, "KILL"]] {
+                    match c.call(&command).within(Duration::from_secs(3)).spawn().wait_or_kill() {
+                        None => problem(format!("{command:?} hangs")),
+                        Some(run) if run.code > 255 || run.err.contains("panicked") => {
+                            problem(format!("{run:?}"));
+                        }
+                        Some(_) => {}
+                    }
                 }
-                let deleted = c.delete();
-                assert_eq!(deleted.code, 0, "{how} {name:?} started {start}: {deleted:?}");
+                let delete = c.call(&["delete", "--force", &c.id]).within(Duration::from_secs(12));
+                match delete.spawn().wait_or_kill() {
+                    None => problem("delete hangs".into()),
+                    Some(deleted) if deleted.code != 0 => problem(format!("{deleted:?}")),
+                    Some(_) => {}
+                }
                 within(Duration::from_millis(500), || (!reap()).then_some(()));
-                let left = c.leftovers();
-                assert!(
-                    left.is_empty() && orphans().is_empty(),
-                    "{how} {name:?} started {start}: {left:?} {:?}",
-                    orphans()
-                );
+                let (left, orphans) = (c.leftovers(), orphans());
+                if !(left.is_empty() && orphans.is_empty()) {
+                    problem(format!("left {left:?} {orphans:?}"));
+                }
+                leftovers::sweep(&c.id, c.dir());
+                let _ = fs::remove_dir_all(c.state_root());
             }
         }
     }
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]
@@ -444,6 +455,7 @@ fn every_limit_of_open_files() {
     davit_only!("the peers' language runtimes need some of their own");
     let _alone = alone();
     let mut accepted = 0;
+    let mut problems = Vec::new();
     for limit in 4..40 {
         let c = Container::sleeper();
         let script = format!("ulimit -n {limit}; exec \"$@\"");
@@ -452,14 +464,22 @@ fn every_limit_of_open_files() {
             accepted += 1;
             c.start();
             assert_eq!(c.ask("echo fine"), "fine\n", "limit {limit}");
-        } else {
-            if !run.err.contains("shared libraries") {
-                run.refuses(&["too many open files"]);
-            }
-            c.assert_nothing_left();
+            continue;
         }
+        // Of a dynamic build, the loader may be the one to say so.
+        if !run.err.to_lowercase().contains("too many open files")
+            && !run.err.contains("shared libraries")
+        {
+            problems.push(format!("limit {limit}: {run:?}"));
+        }
+        let left = c.leftovers();
+        if !left.is_empty() {
+            problems.push(format!("limit {limit}: {} left {left:?}", run.err));
+        }
+        c.delete().exits(0);
     }
     assert!(accepted > 10, "{accepted}");
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]

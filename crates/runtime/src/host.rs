@@ -1,6 +1,7 @@
 //! What this machine, this user and this caller are, as far as a plan must know.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use namespaces::Joined;
 use namespaces::id_maps::Writer;
@@ -12,8 +13,30 @@ use sys::{During, Slots};
 use crate::error::{Error, Result, Within};
 use crate::slot;
 
+/// Where the runtime itself is in each cgroup tree: the lines of /proc/self/cgroup (cgroups(7)).
+#[derive(Clone, Debug, Default)]
+pub struct OurCgroups(String);
+
+impl OurCgroups {
+    /// Our path in the tree with these controllers; with none, in that of cgroup v2.
+    #[must_use]
+    pub fn place(&self, controllers: &[String]) -> PathBuf {
+        let paths = self.0.lines().filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let names = fields.nth(1)?;
+            let path = fields.next()?;
+            let wanted = match controllers.first() {
+                None => names.is_empty(),
+                Some(first) => names.split(',').any(|name| name == first),
+            };
+            wanted.then(|| PathBuf::from(path))
+        });
+        paths.last().unwrap_or_else(|| PathBuf::from("/"))
+    }
+}
+
 /// Facts about the runtime's own process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Host {
     /// Effective user.
     pub uid: u32,
@@ -25,6 +48,8 @@ pub struct Host {
     pub ignored_signals: u64,
     /// Whether it may call setgroups(2).
     pub setgroups: bool,
+    /// Its place in the cgroup trees.
+    pub cgroups: OurCgroups,
 }
 
 impl Host {
@@ -48,6 +73,7 @@ impl Host {
             permitted: mask("CapPrm:"),
             ignored_signals: mask("SigIgn:"),
             setgroups,
+            cgroups: OurCgroups(read("/proc/self/cgroup")?),
         })
     }
 
@@ -128,6 +154,19 @@ mod tests {
         assert!(is_whole("         0          0 4294967295\n"));
         assert!(!is_whole("         0       1000          1\n"));
         assert!(!is_whole("0 0 65536\n65536 65536 1\n"));
+    }
+
+    #[test]
+    fn each_tree_has_its_line() {
+        let ours = OurCgroups("4:cpu,cpuacct:/a\n2:name=systemd:/b:c\n0::/d\n".to_owned());
+        let place = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            ours.place(&names)
+        };
+        assert_eq!(place(&["cpuacct", "cpu"]), PathBuf::from("/a"));
+        assert_eq!(place(&["name=systemd"]), PathBuf::from("/b:c"));
+        assert_eq!(place(&[]), PathBuf::from("/d"));
+        assert_eq!(place(&["memory"]), PathBuf::from("/"));
     }
 
     #[test]

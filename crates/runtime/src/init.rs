@@ -118,6 +118,7 @@ impl Init {
                     detail: error.to_string(),
                 })
             }
+            Op::FindProgram { candidates, .. } => Ok(find_program(candidates)?),
             Op::Created => {
                 // From here the end of the conversation says what the death signal said before:
                 // an exit of the runtime after its `Go` must not be taken for its death.
@@ -260,6 +261,27 @@ impl Init {
 
 fn preserved(count: u32) -> impl Iterator<Item = RawFd> {
     (3..).take(usize::try_from(count).unwrap_or(0))
+}
+
+/// Says what is certain before the user's rights are known: that there is no program, or that
+/// nobody may execute it. All else is for execve(2) to decide.
+fn find_program(candidates: &[CString]) -> Result<(), sys::Error> {
+    let searching = candidates.len() > 1;
+    let mut worst = Errno::ENOENT;
+    for path in candidates {
+        let file = match stat(path.as_c_str()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG) => continue,
+            Err(_) => return Ok(()),
+        };
+        match (file.st_mode & libc::S_IFMT, file.st_mode & 0o111) {
+            (libc::S_IFDIR, _) if searching => {}
+            (libc::S_IFDIR, _) => worst = Errno::EISDIR,
+            (_, 0) => worst = Errno::EACCES,
+            _ => return Ok(()),
+        }
+    }
+    Err(sys::Error::new("stat", worst))
 }
 
 fn is_directory(path: &CStr) -> bool {

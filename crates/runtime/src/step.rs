@@ -67,6 +67,13 @@ pub enum Op {
         /// The state that it reads, after the pid.
         state_after_pid: String,
     },
+    /// Refuses a program that nobody could execute, before the container counts as created.
+    FindProgram {
+        /// `args[0]`, for messages.
+        name: String,
+        /// Where it may be, as absolute paths.
+        candidates: Vec<CString>,
+    },
     /// Reports that the container is created, and waits until the runtime has written it down.
     Created,
     /// Waits for `start` on the socket in this slot; the rest is reported to `start`.
@@ -118,6 +125,7 @@ impl fmt::Display for Op {
             Self::SendConsole { .. } => f.write_str("hand the terminal's master to the runtime"),
             Self::RuntimeHooks => f.write_str("wait for the runtime's hooks"),
             Self::Hook { hook, .. } => write!(f, "{} {:?}", hook.field, hook.path),
+            Self::FindProgram { name, .. } => write!(f, "find {name:?}"),
             Self::Created => f.write_str("report: created"),
             Self::AwaitStart { .. } => f.write_str("wait for start"),
             Self::Outlive => f.write_str("outlive the runtime"),
@@ -178,9 +186,9 @@ impl InitPlan {
         };
         match section {
             Some(Section::Process(ops)) => match ops.get(op) {
-                Some(Op::Execute { name, candidates, .. }) => {
-                    execution(name, candidates.len() > 1 || !name.contains('/'), report)
-                }
+                Some(
+                    Op::FindProgram { name, candidates } | Op::Execute { name, candidates, .. },
+                ) => execution(name, candidates.len() > 1 || !name.contains('/'), report),
                 // A hook's failure is its own; no system call stands behind it.
                 Some(Op::Hook { .. }) => Error::new(report.detail.clone()),
                 step => named(step.map(ToString::to_string)),

@@ -81,6 +81,7 @@ fn chapters(plan: &Plan) -> Vec<Chapter> {
             Section::Seccomp(ops) => ("init, system call filter", lines(ops)),
         };
         match chapters.last_mut() {
+            _ if steps.is_empty() => {}
             Some(last) if last.title == title => last.steps.extend(steps),
             _ => chapters.push(chapter(title, steps)),
         }
@@ -119,6 +120,15 @@ fn chapter(title: &str, steps: Vec<String>) -> Chapter {
     Chapter { title: title.to_owned(), steps }
 }
 
+/// One line for each operation; the same one again and again is told once.
 fn lines<T: ToString>(ops: &[T]) -> Vec<String> {
-    ops.iter().map(ToString::to_string).collect()
+    let mut lines: Vec<(String, usize)> = Vec::new();
+    for line in ops.iter().map(ToString::to_string) {
+        match lines.last_mut() {
+            Some((last, count)) if *last == line => *count += 1,
+            _ => lines.push((line, 1)),
+        }
+    }
+    let told = |(line, count)| if count == 1 { line } else { format!("{line} ({count} times)") };
+    lines.into_iter().map(told).collect()
 }

@@ -9,12 +9,12 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use privileges::capability;
 use sys::During;
 
-use super::program::{Confinement, sections};
+use super::program::{self, Confinement, sections};
 use super::{CgroupManager, CreateOptions, Plan};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::hook::{self, Moment};
-use crate::host::Host;
+use crate::host::{Host, OurCgroups};
 use crate::id::Id;
 use crate::state::{self, WAITING_NAME};
 use crate::step::{InitPlan, Op, Section};
@@ -95,7 +95,9 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let middle = middle(spec, &told, terminal, !before_root.is_empty())?;
     list.push(Section::Process(middle));
     list.push(Section::Rootfs(enter));
-    list.push(Section::Process(waiting(spec, &told, options.start_at_once)?));
+    let mut waiting = waiting(spec, &told, options.start_at_once)?;
+    waiting.insert(0, program::find(process, &options.process)?);
+    list.push(Section::Process(waiting));
     list.extend(last);
     Ok(Plan {
         init: InitPlan {
@@ -263,7 +265,7 @@ fn rootfs_host(
         bundle: bundle.directory.clone(),
         user_namespace: user_namespace || host.in_user_namespace,
         privileged_parent: host.is_privileged(),
-        cgroups: cgroup_view(&layout.layout, cgroup),
+        cgroups: cgroup_view(&layout.layout, cgroup, &host.cgroups),
         console: (terminal == Some(true))
             .then_some(rootfs::Console { master: slot::MASTER, terminal: slot::TERMINAL }),
         no_pivot: options.no_pivot,
@@ -273,21 +275,28 @@ fn rootfs_host(
     })
 }
 
-/// The cgroup trees as a mount of type `cgroup` shows them. Without a cgroup of its own the
-/// container sees the trees from the top.
-fn cgroup_view(layout: &cgroups::Layout, ops: &[cgroups::Op]) -> Option<rootfs::Cgroups> {
-    let own = |mountpoint: &Path| {
-        let path = ops.iter().find_map(|op| match op {
+/// The cgroup trees as a mount of type `cgroup` shows them: the container's own place in each, or
+/// the runtime's where it stays in that.
+fn cgroup_view(
+    layout: &cgroups::Layout,
+    ops: &[cgroups::Op],
+    ours: &OurCgroups,
+) -> Option<rootfs::Cgroups> {
+    let place = |mountpoint: &Path, controllers: &[String]| {
+        let made = ops.iter().find_map(|op| match op {
             cgroups::Op::Make { mountpoint: made, path, .. } if made == mountpoint => Some(path),
             _ => None,
         });
-        Path::new("/").join(path.map_or(Path::new(""), |path| path))
+        match made {
+            Some(path) => Path::new("/").join(path),
+            None => ours.place(controllers),
+        }
     };
     match (&layout.unified, layout.hierarchies.as_slice()) {
         (None, []) => None,
         (Some(tree), []) => Some(rootfs::Cgroups::Unified {
             mountpoint: tree.mountpoint.clone(),
-            path: own(&tree.mountpoint),
+            path: place(&tree.mountpoint, &[]),
         }),
         (unified, hierarchies) => {
             let legacy =
@@ -295,7 +304,7 @@ fn cgroup_view(layout: &cgroups::Layout, ops: &[cgroups::Op]) -> Option<rootfs::
             let unified = unified.iter().map(|tree| (&tree.mountpoint, Vec::new()));
             let all = legacy.chain(unified).map(|(mountpoint, controllers)| rootfs::Hierarchy {
                 mountpoint: mountpoint.clone(),
-                path: own(mountpoint),
+                path: place(mountpoint, &controllers),
                 controllers,
             });
             Some(rootfs::Cgroups::Several(all.collect()))

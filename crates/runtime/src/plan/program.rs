@@ -50,6 +50,19 @@ pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Ve
     Ok((sections, plan.warnings))
 }
 
+/// The search that `create` makes already: an engine may learn only from it, and not from `start`,
+/// that there is no such program (podman's exit codes 126 and 127).
+pub(super) fn find(process: &Process, options: &ProcessOptions) -> Result<Op> {
+    let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
+    let absolute = |place: String| {
+        let place = process.cwd().join(place);
+        c_string("process.args[0]", place.as_os_str().as_encoded_bytes())
+    };
+    let candidates = candidates(&name, &environment(process, options)?);
+    let candidates = candidates.into_iter().map(absolute).collect::<Result<_>>()?;
+    Ok(Op::FindProgram { name, candidates })
+}
+
 fn program(process: &Process, env: Vec<CString>) -> Result<Op> {
     let args = process.args().as_deref().unwrap_or_default();
     let name = args.first().cloned().unwrap_or_default();
@@ -147,6 +160,18 @@ mod tests {
         assert_eq!(candidates("x", &path), ["/a/x", "./x", "/b/x"]);
         assert_eq!(candidates("./x", &path), ["./x"]);
         assert_eq!(candidates("x", &[]).len(), 6);
+    }
+
+    #[test]
+    fn the_early_search_is_from_the_working_directory() {
+        let mut relative = process(&["PATH=/a:b"]);
+        relative.set_cwd("/work".into());
+        let Op::FindProgram { candidates, .. } =
+            find(&relative, &ProcessOptions::default()).unwrap()
+        else {
+            panic!("another operation");
+        };
+        assert_eq!(candidates, [c"/a/x".to_owned(), c"/work/b/x".to_owned()]);
     }
 
     use super::super::ListenFds;

@@ -245,6 +245,43 @@ fn random_profiles_are_the_same_filter() {
     assert!(compared > 30_000 && refused < 100);
 }
 
+#[test]
+fn overlapping_zz() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let mut runner = TestRunner::deterministic();
+    let (mut same, mut refused, mut different) = (0, 0, 0);
+    for seed in 0..2000 {
+        let host = [Arch::X86_64, Arch::X86][seed % 2];
+        let profile = super::random::overlapping().new_tree(&mut runner).unwrap().current();
+        let ours = plan(&profile, &Host { arch: host });
+        let Ok(theirs) = oracle.compile(host, &profile, 1) else {
+            refused += 1;
+            if ours.is_ok() && refused < 10 { println!("REFUSED {}", serde_json::to_string(&profile).unwrap()); }
+            continue;
+        };
+        let Op::Install { program, .. } = &ours.unwrap()[0];
+        let mut bad = None;
+        for n in 0..7u64.pow(3) {
+            let args = [n % 7, n / 7 % 7, n / 49, 0, 0, 0];
+            let number = if host == Arch::X86 { 54 } else { 16 };
+            let call = Call::new(host, host.audit(), number, args);
+            let (a, b) = (run(&program.0, &call), run(&theirs, &call));
+            if a != b { bad = Some((args, a, b)); }
+        }
+        match bad {
+            None => same += 1,
+            Some((args, a, b)) => {
+                different += 1;
+                if different < 300 {
+                println!("DIFF {host} {args:?} ours {a:x} theirs {b:x}");
+                for e in profile.syscalls().as_ref().unwrap() { println!("    {:x} {:?}", e.errno_ret().unwrap(), e.args().as_ref().unwrap().iter().map(|a| format!("{} {:?} {} {:?}", a.index(), a.op(), a.value(), a.value_two().unwrap())).collect::<Vec<_>>()); }
+                }
+            }
+        }
+    }
+    println!("TOTAL same {same} refused {refused} different {different}");
+}
+
 /// Takes out the names that libseccomp does not know.
 fn retain_known(profile: &mut LinuxSeccomp, oracle: &mut Oracle) {
     let mut syscalls = profile.syscalls().clone().unwrap_or_default();

@@ -95,6 +95,23 @@ pub(crate) fn profile(wide: bool) -> impl Strategy<Value = (Arch, LinuxSeccomp)>
     )
 }
 
+/// Entries for one call that overlap, with an errno each: what is returned tells which one was tried first.
+pub(crate) fn overlapping() -> impl Strategy<Value = LinuxSeccomp> {
+    let op = prop::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"]);
+    let arg = (0usize..3, 0u64..6, 0u64..6, op).prop_map(|(index, value, value_two, op)| {
+        json!({"index": index, "value": value, "valueTwo": value_two, "op": format!("SCMP_CMP_{op}")})
+    });
+    prop::collection::vec(prop::collection::vec(arg, 1..=2), 2..5).prop_map(|rules| {
+        let entries: Vec<Value> = (10..)
+            .zip(rules)
+            .map(|(errno, args)| {
+                json!({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args})
+            })
+            .collect();
+        serde_json::from_value(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries})).unwrap()
+    })
+}
+
 /// Values at and around those of the profile, and some more.
 pub(crate) fn interesting_values(profile: &LinuxSeccomp) -> Vec<u64> {
     let mut values = vec![0, 1, 2, 5, 18, 23, u64::from(u32::MAX), u64::MAX, 1 << 32, 0x10001];
