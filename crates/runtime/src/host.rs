@@ -21,7 +21,7 @@ impl OurCgroups {
     /// Our path in the tree with these controllers; with none, in that of cgroup v2.
     #[must_use]
     pub fn place(&self, controllers: &[String]) -> PathBuf {
-        let paths = self.0.lines().filter_map(|line| {
+        let mut paths = self.0.lines().filter_map(|line| {
             let mut fields = line.splitn(3, ':');
             let names = fields.nth(1)?;
             let path = fields.next()?;
@@ -31,7 +31,7 @@ impl OurCgroups {
             };
             wanted.then(|| PathBuf::from(path))
         });
-        paths.last().unwrap_or_else(|| PathBuf::from("/"))
+        paths.next().unwrap_or_else(|| PathBuf::from("/"))
     }
 }
 
@@ -48,16 +48,16 @@ pub struct Host {
     pub ignored_signals: u64,
     /// Whether it may call setgroups(2).
     pub setgroups: bool,
-    /// Its place in the cgroup trees.
+    /// Its place in the cgroup trees, where a container may have to stay there.
     pub cgroups: OurCgroups,
 }
 
 impl Host {
-    /// Looks.
+    /// Looks; at its place in the cgroup trees only where a container may have to stay there.
     ///
     /// # Errors
     /// /proc is not there.
-    pub fn discover() -> Result<Self> {
+    pub fn discover(own_cgroup: bool) -> Result<Self> {
         let read =
             |path: &str| std::fs::read_to_string(path).during("open").within(|| path.to_owned());
         let status = read("/proc/self/status")?;
@@ -67,13 +67,18 @@ impl Host {
         };
         let in_user_namespace = !is_whole(&read("/proc/self/uid_map")?);
         let setgroups = !in_user_namespace || read("/proc/self/setgroups")?.trim() == "allow";
+        let uid = nix::unistd::geteuid().as_raw();
+        let cgroups = match own_cgroup && uid == 0 && !in_user_namespace {
+            true => OurCgroups::default(),
+            false => OurCgroups(read("/proc/self/cgroup")?),
+        };
         Ok(Self {
-            uid: nix::unistd::geteuid().as_raw(),
+            uid,
             in_user_namespace,
             permitted: mask("CapPrm:"),
             ignored_signals: mask("SigIgn:"),
             setgroups,
-            cgroups: OurCgroups(read("/proc/self/cgroup")?),
+            cgroups,
         })
     }
 
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn this_process_is_seen() {
-        let host = Host::discover().unwrap();
+        let host = Host::discover(false).unwrap();
         assert_eq!(host.uid, nix::unistd::geteuid().as_raw());
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::host::{self, Host};
 use crate::id::Id;
-use crate::plan::{self, CreateOptions, Plan};
+use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::process::Process;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage, VERSION};
 use crate::slot;
@@ -63,7 +63,7 @@ pub struct Created {
 pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let bundle = Bundle::load(&request.bundle, request.config.as_deref())?;
     check_descriptors(&request.options)?;
-    let host = Host::discover()?;
+    let host = Host::discover(request.options.cgroup_manager != CgroupManager::Disabled)?;
     let cgroup_request = plan::cgroup_request(id, &bundle.spec);
     let rootless = host.uid != 0 || host.in_user_namespace;
     let cgroups = cgroups::Host::discover(&cgroup_request, rootless).within(|| "cgroups")?;

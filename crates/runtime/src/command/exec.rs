@@ -98,7 +98,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     };
     check_terminal(&process, request)?;
     let container = InitPlan::decode(&entry.plan()?)?;
-    let host = Host::discover()?;
+    let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
     let start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();

@@ -9,7 +9,7 @@ use crate::bundle::{self, Bundle};
 use crate::error::{Result, Within};
 use crate::host::{self, Host};
 use crate::id::Id;
-use crate::plan::{self, CreateOptions, Plan};
+use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::step::Section;
 
 /// A plan in words.
@@ -43,7 +43,7 @@ pub fn explain(
 ) -> Result<Explanation> {
     let bundle = Bundle::load(directory, config)?;
     let id = Id::try_from("ID".to_owned())?;
-    let host = Host::discover()?;
+    let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
     let rootless = host.uid != 0 || host.in_user_namespace;
     let cgroups = cgroups::Host::discover(&plan::cgroup_request(&id, &bundle.spec), rootless)
         .within(|| "cgroups")?;
