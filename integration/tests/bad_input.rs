@@ -194,9 +194,13 @@ fn wrong_types_everywhere() {
             fs::write(c.bundle().join("config.json"), config.to_string()).expect("write");
             let run = c.call(&["explain", &c.path("bundle")]).done();
             assert_ne!(run.code, 0, "{field} = {wrong} is accepted");
-            // The field is named as far as the parser can: `process.rlimits[0].hard`, or at least its parent.
-            let name = field.trim_start_matches('/').split('/').next().expect("a name");
-            run.refuses(&[name]);
+            // The field is named as far as the parser can: `process.rlimits[0].hard`, its parent, or the key alone.
+            let mut names = field.split('/').filter(|name| name.parse::<u32>().is_err());
+            let first = names.nth(1).expect("a name");
+            let last = names.next_back().unwrap_or(first);
+            let run = run.refuses(&[]);
+            let named = run.err.contains(&format!(" {first}")) || run.err.contains(last);
+            assert!(named, "{field} = {wrong}: {run:?}");
         }
     }
 }

@@ -210,7 +210,9 @@ fn eight_creates_of_one_id_one_wins() {
     peer_fails!("runc", "a loser may delete the state of the winner: no lock");
     let c = Container::sleeper();
     c.write();
-    let creates: Vec<_> = (0..8).map(|_| c.create_call(&[]).spawn()).collect();
+    let bundle = c.path("bundle");
+    let creates: Vec<_> =
+        (0..8).map(|_| c.call(&["create", "--bundle", &bundle, &c.id]).spawn()).collect();
     let ends: Vec<_> = creates.into_iter().map(Running::wait).collect();
     assert_eq!(ends.iter().filter(|end| end.code == 0).count(), 1, "{ends:#?}");
     for end in ends.into_iter().filter(|end| end.code != 0) {

@@ -127,6 +127,7 @@ impl Init {
             }
             Op::AwaitStart { slot } => self.await_start(*slot),
             Op::Outlive => Ok(process::set_parent_death_signal(None)?),
+            Op::Announce => Ok(self.announce()?),
             Op::NewSession => match setsid() {
                 // The leader of a session already: a process that joined an empty cgroup alone.
                 Ok(_) | Err(Errno::EPERM) => Ok(()),
@@ -207,9 +208,6 @@ impl Init {
         let home = self.home.iter();
         let args = process::CArray::new(args);
         let env = process::CArray::new(env.iter().chain(home));
-        if let Err(error) = self.last_words() {
-            return error.into();
-        }
         let mut worst = sys::Error::new("execve", Errno::ENOENT);
         let mut detail = String::new();
         let searching = candidates.len() > 1;
@@ -236,7 +234,7 @@ impl Init {
     }
 
     /// Nothing but the user's own descriptors outlives the exec.
-    fn last_words(&self) -> Result<(), sys::Error> {
+    fn announce(&self) -> Result<(), sys::Error> {
         self.channel.send(&Message::Executing)?;
         process::close_on_exec_from(3)?;
         preserved(self.preserved).try_for_each(|fd| process::set_close_on_exec(fd, false))
@@ -249,7 +247,7 @@ impl Init {
         }
         let number = |index| u32::try_from(index).unwrap_or(u32::MAX);
         // Where nobody listens any more, nobody is told.
-        let _ = self.channel.send(&Message::Failed(Report {
+        let _ = self.channel.send_plainly(&Message::Failed(Report {
             section: number(section),
             op: number(op),
             errno: trouble.error.errno as i32,

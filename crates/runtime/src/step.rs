@@ -83,6 +83,8 @@ pub enum Op {
     },
     /// Outlives the runtime and whoever started it.
     Outlive,
+    /// Reports that the user's program is next, and leaves open for it what is its own only.
+    Announce,
     /// setsid(2)
     NewSession,
     /// Terminal in the slot becomes controlling terminal and standard streams.
@@ -129,6 +131,7 @@ impl fmt::Display for Op {
             Self::Created => f.write_str("report: created"),
             Self::AwaitStart { .. } => f.write_str("wait for start"),
             Self::Outlive => f.write_str("outlive the runtime"),
+            Self::Announce => f.write_str("report: executing; close all descriptors but its own"),
             Self::NewSession => f.write_str("new session"),
             Self::Terminal { .. } => f.write_str("terminal on standard input, output and error"),
             Self::WorkingDirectory { path, as_user: false } => write!(f, "process.cwd {path:?}"),

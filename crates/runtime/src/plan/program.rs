@@ -37,15 +37,15 @@ pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Ve
     before.push(Op::WorkingDirectory { path: path.clone(), as_user: false });
     let plan = privileges::plan(process, confinement.personality, &confinement.privileges)?;
     let (first, last) = plan.ops.split_at(plan.seccomp_before.min(plan.ops.len()));
-    // What needs no privilege comes before the filter, and as the user where rights decide.
-    let enter_as_user = Section::Process(vec![Op::WorkingDirectory { path, as_user: true }]);
+    // As little as possible is left to do under the filter, which may refuse any of it.
+    let ready = vec![Op::WorkingDirectory { path, as_user: true }, Op::Outlive, Op::Announce];
     let sections = vec![
         Section::Process(before),
         Section::Privileges(first.to_vec()),
-        enter_as_user,
+        Section::Process(ready),
         Section::Seccomp(confinement.seccomp),
         Section::Privileges(last.to_vec()),
-        Section::Process(vec![Op::Outlive, program(process, env)?]),
+        Section::Process(vec![program(process, env)?]),
     ];
     Ok((sections, plan.warnings))
 }
