@@ -364,10 +364,15 @@ fn a_frozen_container_refuses() {
     let c = running();
     let freezer = format!("/sys/fs/cgroup/freezer/{}/freezer.state", c.id);
     fs::write(&freezer, "FROZEN").expect("freeze");
-    assert_eq!(c.status(), "paused");
-    let refused = c.exec(&["true"]);
+    let status = c.status();
+    let refused = c
+        .exec_call(&[], &["true"])
+        .within(std::time::Duration::from_secs(5))
+        .spawn()
+        .wait_or_kill();
     fs::write(&freezer, "THAWED").expect("thaw");
-    refused.refuses(&["paused"]);
+    assert_eq!(status, "paused");
+    refused.expect("exec hangs").refuses(&["paused"]);
 }
 
 #[test]
