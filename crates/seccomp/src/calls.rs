@@ -130,10 +130,16 @@ fn verdict(
     if let Some((_, rule)) = group.iter().filter_map(rule).find(|(_, r)| r.conditions.is_empty()) {
         return Ok(Verdict::Return(rule.action));
     }
-    let mut chain: Vec<_> = group.iter().filter_map(rule).collect();
-    chain.sort_by_cached_key(|(_, rule)| rule.precedence(arch.wide()));
-    check_contradiction(arch, group, &chain)?;
-    let chain: Chain = chain.into_iter().map(|(index, _)| index).collect();
+    let mut chain: Vec<_> = group
+        .iter()
+        .filter_map(rule)
+        .map(|(index, rule)| (rule.precedence(arch.wide()), index, rule))
+        .collect();
+    chain.sort_by(|a, b| a.0.cmp(&b.0));
+    for equals in chain.chunk_by(|a, b| a.0 == b.0) {
+        check_contradiction(arch, group, equals.iter().map(|&(_, _, rule)| rule))?;
+    }
+    let chain: Chain = chain.into_iter().map(|(_, index, _)| index).collect();
     Ok(Verdict::Chain(chains.iter().position(|known| *known == chain).unwrap_or_else(|| {
         chains.push(chain);
         chains.len() - 1
@@ -142,15 +148,15 @@ fn verdict(
 
 /// Rules of one call that differ in nothing but the action. Those of `socketcall` and `ipc` are exempt: they
 /// lost their condition on the first argument, so the profile may well be right; there the first one wins.
-fn check_contradiction(
+fn check_contradiction<'a>(
     arch: Arch,
     group: &[(u32, u32)],
-    chain: &[(u32, &Rule)],
+    rules: impl Iterator<Item = &'a Rule> + Clone,
 ) -> Result<(), Error> {
-    for pair in chain.windows(2) {
-        let [(_, a), (_, b)] = pair else { continue };
-        let same = a.conditions == b.conditions && !a.multiplexed && !b.multiplexed;
-        if same && a.action != b.action {
+    let mut later = rules.filter(|rule| !rule.multiplexed);
+    while let Some(a) = later.next() {
+        let other = |b: &&Rule| a.conditions == b.conditions && a.action != b.action;
+        if let Some(b) = later.clone().find(other) {
             let number = group.first().map(|&(number, _)| number);
             let named = table::rows().iter().find(|row| row.number(arch) == number);
             let name = named.map_or("", |row| row.name).to_owned();

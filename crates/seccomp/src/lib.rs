@@ -11,7 +11,7 @@
 //!    private calls (0xf0000 and up) stand apart; runc counts them, so that nothing is ever newer there.
 //! 3. Entries whose action is the default action are skipped.
 //! 4. Of the rules that are left for a call, the first that matches decides, tried not in the order of the
-//!    file but in libseccomp's ([`Rule::precedence`](profile::Rule::precedence)): an entry without `args` wins
+//!    file but in libseccomp's (`Rule::precedence`): an entry without `args` wins
 //!    over all with `args`, wherever it stands, and the first of several; more specific comparisons come
 //!    before less specific ones. An entry that tests one argument twice is as many rules as it has
 //!    conditions. Two entries with equal `args` and different actions are refused.

@@ -79,7 +79,7 @@ impl Rule {
     /// The order in which libseccomp 2.4 and later tries the rules of one call: a rule before those that it
     /// is the beginning of, so one without conditions before all; then those that test a later argument
     /// first; equalities before upper bounds before lower bounds; the narrower bound, or the greater value,
-    /// first; then the one that compares more bits. Arguments have 64 bits if `wide`.
+    /// first; else the order of the file. Arguments have 64 bits if `wide`.
     pub(crate) fn precedence(&self, wide: bool) -> impl Ord + use<> {
         let word = if wide { u64::MAX } else { u64::from(u32::MAX) };
         let key = |condition: &Condition| {
@@ -89,9 +89,7 @@ impl Rule {
                 (_, true) => (1, value),
                 (_, false) => (2, !value),
             };
-            let strict = condition.test == Test::Greater;
-            let kind = (strict, condition.negated);
-            (Reverse(condition.index), class, value, Reverse(condition.mask), kind)
+            (Reverse(condition.index), class, value)
         };
         self.conditions.iter().map(key).collect::<Vec<_>>()
     }

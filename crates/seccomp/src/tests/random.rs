@@ -96,25 +96,30 @@ pub(crate) fn profile(wide: bool) -> impl Strategy<Value = (Arch, LinuxSeccomp)>
 }
 
 /// Entries for one call that overlap, with an errno each: what is returned tells which one was tried first.
+/// One condition each, and no masks: with more, libseccomp 2.5.4 loses rules, or itself in an endless loop. Nor
+/// an upper and a lower bound that meet: it tries them together.
 pub(crate) fn overlapping() -> impl Strategy<Value = LinuxSeccomp> {
-    let op = prop::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"]);
-    let arg = (0usize..3, 0u64..6, 0u64..6, op).prop_map(|(index, value, value_two, op)| {
-        json!({"index": index, "value": value, "valueTwo": value_two, "op": format!("SCMP_CMP_{op}")})
-    });
-    prop::collection::vec(prop::collection::vec(arg, 1..=2), 2..5).prop_map(|rules| {
-        let entries: Vec<Value> = (10..)
-            .zip(rules)
-            .map(|(errno, args)| {
-                json!({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args})
-            })
-            .collect();
+    let op = prop::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT"]);
+    let entries = prop::collection::vec((0usize..3, 0u64..6, op), 2..6);
+    let meet = |&(index, value, op): &(usize, u64, &str), entries: &[(usize, u64, &str)]| {
+        let other = if op == "LT" { "GE" } else { "GT" };
+        matches!(op, "LT" | "LE") && entries.contains(&(index, value, other))
+    };
+    let apart = move |entries: &Vec<_>| !entries.iter().any(|entry| meet(entry, entries));
+    entries.prop_filter("bounds meet", apart).prop_map(|entries| {
+        let entry = |(errno, (index, value, op)): (u32, (usize, u64, &str))| {
+            let arg = json!({"index": index, "value": value, "op": format!("SCMP_CMP_{op}")});
+            json!({"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": [arg]})
+        };
+        let entries: Vec<Value> = (10..).zip(entries).map(entry).collect();
         serde_json::from_value(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries})).unwrap()
     })
 }
 
 /// Values at and around those of the profile, and some more.
 pub(crate) fn interesting_values(profile: &LinuxSeccomp) -> Vec<u64> {
-    let mut values = vec![0, 1, 2, 5, 18, 23, u64::from(u32::MAX), u64::MAX, 1 << 32, 0x10001];
+    let mut values: Vec<u64> = (0..25).collect();
+    values.extend([u64::from(u32::MAX), u64::MAX, 1 << 32, 0x10001]);
     for syscall in profile.syscalls().iter().flatten() {
         for arg in syscall.args().iter().flatten() {
             for value in [arg.value(), arg.value_two().unwrap_or(0)] {

@@ -189,39 +189,34 @@ impl Rule {
             })
     }
 
-    /// Each condition as (argument, class, value, bits compared, kind), the first one the most important.
-    fn keys(&self) -> Vec<(u8, u8, u64, u64, u8)> {
-        let operation = self.operation.map(|(mask, value)| (0, 0, value, mask, 0));
+    /// Each condition as (argument, class, value), the first one the most important.
+    fn keys(&self) -> Vec<(u8, u8, u64)> {
+        let operation = self.operation.map(|(_, value)| (0, 0, value));
         let keys = self.args.iter().map(|arg| {
-            let index = arg.index() as u8;
-            let (value, all) = (arg.value(), u64::MAX);
-            match arg.op() {
-                LinuxSeccompOperator::ScmpCmpEq => (index, 0, value, all, 0),
-                LinuxSeccompOperator::ScmpCmpNe => (index, 0, value, all, 1),
-                LinuxSeccompOperator::ScmpCmpMaskedEq => {
-                    (index, 0, arg.value_two().unwrap_or(0) & value, value, 0)
+            let (class, value) = match arg.op() {
+                LinuxSeccompOperator::ScmpCmpEq | LinuxSeccompOperator::ScmpCmpNe => {
+                    (0, arg.value())
                 }
-                LinuxSeccompOperator::ScmpCmpLt => (index, 1, value, all, 0),
-                LinuxSeccompOperator::ScmpCmpLe => (index, 1, value, all, 1),
-                LinuxSeccompOperator::ScmpCmpGe => (index, 2, value, all, 0),
-                LinuxSeccompOperator::ScmpCmpGt => (index, 2, value, all, 1),
-            }
+                LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                    (0, arg.value_two().unwrap_or(0) & arg.value())
+                }
+                LinuxSeccompOperator::ScmpCmpLt | LinuxSeccompOperator::ScmpCmpLe => {
+                    (1, arg.value())
+                }
+                LinuxSeccompOperator::ScmpCmpGe | LinuxSeccompOperator::ScmpCmpGt => {
+                    (2, arg.value())
+                }
+            };
+            (arg.index() as u8, class, value)
         });
         operation.into_iter().chain(keys).collect()
     }
 
     fn before(&self, other: &Self, word: u64) -> Ordering {
-        for pair in self.keys().into_iter().zip(other.keys()) {
-            let ((a_index, a_class, a_value, a_bits, a_kind), b) = pair;
-            let (b_index, b_class, b_value, b_bits, b_kind) = b;
-            let (a_value, b_value) = (a_value & word, b_value & word);
-            let values = if a_class == 1 { a_value.cmp(&b_value) } else { b_value.cmp(&a_value) };
-            let order = b_index
-                .cmp(&a_index)
-                .then(a_class.cmp(&b_class))
-                .then(values)
-                .then(b_bits.cmp(&a_bits))
-                .then(a_kind.cmp(&b_kind));
+        for (a, b) in self.keys().into_iter().zip(other.keys()) {
+            let (a_value, b_value) = (a.2 & word, b.2 & word);
+            let values = if a.1 == 1 { a_value.cmp(&b_value) } else { b_value.cmp(&a_value) };
+            let order = b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(values);
             if order.is_ne() {
                 return order;
             }
