@@ -80,6 +80,15 @@ pub fn mounts(dir: &Path) -> Vec<String> {
 
 /// Takes away by force whatever is left, so that one failed test does not spoil the others.
 pub fn sweep(name: &str, dir: &Path) {
+    for cgroup in cgroups(name) {
+        // A frozen process does not die.
+        for (file, thawed) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+            let file = cgroup.join(file);
+            if file.exists() {
+                let _ = fs::write(file, thawed);
+            }
+        }
+    }
     for pid in processes(name) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

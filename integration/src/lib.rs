@@ -21,6 +21,7 @@ pub mod config;
 mod container;
 pub mod host;
 pub mod leftovers;
+pub mod podman;
 pub mod probe;
 pub mod rootfs;
 pub mod runtime;

@@ -175,7 +175,7 @@ fn kill_rounds(
 ) {
     let mut tally = Tally::default();
     let mut random_state = seed();
-    let mut usual = Duration::from_millis(1);
+    let mut usual = Duration::from_secs(1);
     for round in 0..rounds {
         let c = Container::sh("sleep 1000").with(|c| {
             config::add_mount(c, "/data", "bind", "/etc", &["rbind", "ro"]);
@@ -188,7 +188,7 @@ fn kill_rounds(
         if round < 3 {
             // The first rounds measure.
             assert!(within(Duration::from_secs(10), || running.ended().then_some(())).is_some());
-            usual = usual.max(begun.elapsed());
+            usual = usual.min(begun.elapsed());
         } else {
             wait_precisely(usual.mul_f64(random(&mut random_state) * 1.1));
         }

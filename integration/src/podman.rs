@@ -1,0 +1,333 @@
+//! podman with the runtime under test: a store, a network namespace and a cgroup of its own for each test.
+//!
+//! Nothing of the machine's own podman is touched. The configuration is the drop-in that `make install` installs, with
+//! the lines that are needed where there is no systemd; the image is made here, of busybox and catatonit, so that no
+//! registry is needed. When a [`Podman`] is dropped everything is removed, and the test fails if anything is left.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::call::{Call, Outcome, within};
+use crate::runtime::runtime;
+use crate::{host, leftovers, rootfs, unique};
+
+/// The image that every test runs.
+pub const IMAGE: &str = "localhost/busybox";
+
+/// Where the image has an init that does nothing but reap, for pods.
+const PAUSE: &str = "/bin/catatonit";
+
+/// How long one call of podman may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long conmon and the `podman container cleanup` that it calls may take after the end of a container.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `make install` installs, before the path is filled in.
+const DROP_IN: &str = include_str!("../../contrib/containers.conf.d/50-davit.conf.in");
+
+/// podman, with a store of its own.
+#[derive(Debug)]
+pub struct Podman {
+    name: String,
+    dir: TempDir,
+    calls: Cell<u32>,
+}
+
+/// Makes a [`Podman`], or ends the test where podman or the runtime cannot run.
+#[macro_export]
+macro_rules! podman {
+    () => {{
+        $crate::spec!();
+        $crate::skip_if!($crate::podman::missing());
+        $crate::podman::Podman::new()
+    }};
+}
+
+/// Why nothing can run under podman here, if so.
+pub fn missing() -> Option<String> {
+    let programs = ["podman", "conmon", "catatonit", "nsenter", "unshare", "tar"];
+    if let Some(program) = programs.into_iter().find(|program| installed(program).is_none()) {
+        return Some(format!("{program} is not installed"));
+    }
+    let hybrid = runtime().name == "crun" && host::has_cgroup_v1();
+    hybrid.then(|| "crun refuses hybrid hosts".into())
+}
+
+/// Where a program is, if it is installed.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let others = ["/usr/sbin", "/sbin", "/usr/lib/podman"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(others)
+        .map(|place| place.join(program))
+        .find(|file| file.is_file())
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Podman {
+    /// A store with the image in it.
+    pub fn new() -> Self {
+        let name = unique();
+        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("mkdir");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let this = Self { name, dir, calls: Cell::new(0) };
+        this.configure();
+        this.make_network_namespace();
+        this.import();
+        this
+    }
+
+    fn configure(&self) {
+        for dir in ["io", "networks", "image"] {
+            fs::create_dir(self.dir().join(dir)).expect("mkdir");
+        }
+        fs::write(self.path("containers.conf"), self.containers_conf()).expect("write");
+        let users = fs::read_to_string("/etc/subuid").unwrap_or_default();
+        let user = users.split(':').next().unwrap_or_default();
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n\
+             [storage.options]\nroot-auto-userns-user = \"{user}\"\n",
+            self.dir().display()
+        );
+        fs::write(self.path("storage.conf"), storage).expect("write");
+    }
+
+    /// The drop-in with more lines in its tables: `CONTAINERS_CONF` names a single file.
+    fn containers_conf(&self) -> String {
+        let path = runtime().path.display();
+        let name = &runtime().name;
+        let engine = format!(
+            "[engine]\nruntime = \"{name}\"\ncgroup_manager = \"cgroupfs\"\n\
+             events_logger = \"file\"\nlock_type = \"file\"\ntmp_dir = \"{0}/tmp\"\n\
+             infra_image = \"{IMAGE}\"\ninfra_command = \"{PAUSE} -P\"\n",
+            self.dir().display()
+        );
+        let (bin_dir, others) = match runtime().is_davit() {
+            true => (runtime().path.parent().expect("a directory"), String::new()),
+            false => (Path::new("/nowhere"), format!("{name} = [\"{path}\"]\n")),
+        };
+        let drop_in = DROP_IN.replacen("[engine]\n", &engine, 1);
+        assert!(drop_in.contains(&engine), "the drop-in has lost its [engine]");
+        let drop_in = drop_in.replace("@BINDIR@", bin_dir.to_str().expect("utf-8"));
+        format!(
+            "{drop_in}{others}\n[containers]\nnetns = \"none\"\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n\
+             init_path = \"{}\"\n[network]\nnetwork_config_dir = \"{}/networks\"\n",
+            installed("catatonit").expect("catatonit").display(),
+            self.dir().display(),
+        )
+    }
+
+    /// podman's bridge and its rules of the firewall shall not be the machine's.
+    fn make_network_namespace(&self) {
+        let file = self.network_namespace();
+        fs::write(&file, "").expect("write");
+        let net = format!("--net={}", file.display());
+        let made = Command::new("unshare").args([&net, "ip", "link", "set", "lo", "up"]).status();
+        assert!(made.is_ok_and(|status| status.success()), "unshare --net");
+    }
+
+    fn network_namespace(&self) -> PathBuf {
+        self.dir().join("netns")
+    }
+
+    fn import(&self) {
+        let root = self.dir().join("image");
+        rootfs::make(&root);
+        let pause = installed("catatonit").expect("catatonit");
+        fs::copy(pause, root.join(&PAUSE[1..])).expect("copy");
+        fs::write(root.join("bin/refused"), "#!/bin/sh\n").expect("write");
+        let tar = self.path("image.tar");
+        let made = Command::new("tar").args(["-cf", &tar, "-C"]).arg(&root).arg(".").status();
+        assert!(made.is_ok_and(|status| status.success()), "tar");
+        self.podman(&["import", "--quiet", &tar, IMAGE]).exits(0);
+    }
+
+    /// This test's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path in this test's directory, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.dir().join(name).to_str().expect("utf-8").to_owned()
+    }
+
+    /// The network namespace in which podman runs, as `net:[4026531833]`.
+    pub fn host_network(&self) -> String {
+        let inode = fs::metadata(self.network_namespace()).expect("netns").ino();
+        format!("net:[{inode}]")
+    }
+
+    /// `--cgroup-parent` for containers and pods.
+    pub fn cgroup_parent(&self) -> String {
+        format!("--cgroup-parent=/{}", self.name)
+    }
+
+    /// Any program in podman's network namespace.
+    pub fn on_the_host(&self, words: &[&str]) -> Call {
+        let number = self.calls.replace(self.calls.get() + 1);
+        let enter = format!("--net={}", self.network_namespace().display());
+        let all: Vec<String> = ["nsenter", &enter]
+            .into_iter()
+            .chain(words.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        Call::new(&all, &self.dir().join(format!("io/{number}")))
+            .env("CONTAINERS_CONF", self.path("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
+            .within(DEADLINE)
+    }
+
+    /// `podman WORDS...`
+    pub fn call(&self, words: &[&str]) -> Call {
+        let mut all = vec!["podman"];
+        all.extend(words);
+        self.on_the_host(&all)
+    }
+
+    /// `podman WORDS...`, to its end.
+    pub fn podman(&self, words: &[&str]) -> Outcome {
+        self.call(words).done()
+    }
+
+    /// `podman run OPTIONS... IMAGE COMMAND...`
+    pub fn run_call(&self, options: &[&str], command: &[&str]) -> Call {
+        let parent = self.cgroup_parent();
+        let mut all = vec!["run", &parent];
+        all.extend(options);
+        all.push(IMAGE);
+        all.extend(command);
+        self.call(&all)
+    }
+
+    /// `podman run --rm OPTIONS... IMAGE COMMAND...`, to its end.
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Outcome {
+        let mut all = vec!["--rm"];
+        all.extend(options);
+        self.run_call(&all, command).done()
+    }
+
+    /// The output of a script in a new container, which must succeed.
+    #[track_caller]
+    pub fn sh(&self, options: &[&str], script: &str) -> String {
+        self.run(options, &["sh", "-c", script]).ok().out
+    }
+
+    /// Starts a container of this name in the background.
+    #[track_caller]
+    pub fn start(&self, name: &str, options: &[&str], command: &[&str]) {
+        let mut all = vec!["--detach", "--name", name];
+        all.extend(options);
+        let id = self.run_call(&all, command).done().ok().out;
+        assert_eq!(id.trim().len(), 64, "run -d prints the id: {id:?}");
+    }
+
+    /// Starts a container of this name that waits until it is killed, and ends at once when it gets a TERM.
+    #[track_caller]
+    pub fn sleeper(&self, name: &str, options: &[&str]) {
+        self.start(
+            name,
+            options,
+            &["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"],
+        );
+    }
+
+    /// `podman exec OPTIONS... NAME COMMAND...`, to its end.
+    pub fn exec(&self, options: &[&str], name: &str, command: &[&str]) -> Outcome {
+        let mut all = vec!["exec"];
+        all.extend(options);
+        all.push(name);
+        all.extend(command);
+        self.podman(&all)
+    }
+
+    /// What `podman inspect --format TEMPLATE` says of a container.
+    #[track_caller]
+    pub fn inspect(&self, name: &str, template: &str) -> String {
+        let said = self.podman(&["container", "inspect", "--format", template, name]).ok();
+        said.out.trim_end().to_owned()
+    }
+
+    /// Waits for the end of a container and returns its exit code.
+    #[track_caller]
+    pub fn wait(&self, name: &str) -> i32 {
+        let code = self.podman(&["wait", name]).ok().out;
+        code.trim().parse().expect("a number")
+    }
+
+    /// Asserts that nothing of any container is there: no process, no cgroup, no mount, no state.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        // conmon calls `podman container cleanup` on its own.
+        let clean = within(PATIENCE, || self.left().is_empty().then_some(()));
+        assert!(clean.is_some(), "left behind: {:#?}", self.left());
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut left = leftovers::find(&self.name, &self.dir().join("root"));
+        // The parent is this test's own, with the cgroup of its conmons; pods are podman's.
+        left.retain(|line| !line.starts_with("cgroup ") || line.contains("/libpod-"));
+        left.retain(|line| !line.ends_with(" - ext4") && !line.contains("root/overlay "));
+        left.extend(self.states().iter().map(|path| format!("state {}", path.display())));
+        left
+    }
+
+    /// The runtime's state directories of containers whose bundle is in this store.
+    fn states(&self) -> Vec<PathBuf> {
+        let entries = |dir: &Path| {
+            let list = fs::read_dir(dir).into_iter().flatten().flatten();
+            list.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let place = self.dir().to_string_lossy().into_owned();
+        let ours = |file: &PathBuf| {
+            let bytes = fs::read(file).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).contains(&place)
+        };
+        let containers = entries(&Path::new("/run").join(&runtime().name));
+        containers.into_iter().filter(|dir| entries(dir).iter().any(ours)).collect()
+    }
+}
+
+impl Podman {
+    /// Removes all containers and pods the way a person would.
+    fn remove_all(&self) -> [Outcome; 2] {
+        let force = ["rm", "--all", "--force", "--time", "0"];
+        [[&["pod"][..], &force].concat(), force.to_vec()].map(|words| self.podman(&words))
+    }
+
+    /// Takes away by force whatever is left, and what is this test's own.
+    fn sweep(&self) {
+        for state in self.states() {
+            let _ = fs::remove_dir_all(state);
+        }
+        leftovers::sweep(&self.name, self.dir());
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let removed = self.remove_all();
+        if std::thread::panicking() {
+            self.sweep();
+            return;
+        }
+        let clean = within(PATIENCE, || self.left().is_empty().then_some(()));
+        let left = self.left();
+        self.sweep();
+        assert!(clean.is_some(), "left behind: {left:#?}, {removed:#?}");
+        removed.map(|rm| rm.exits(0));
+    }
+}
