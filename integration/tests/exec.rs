@@ -364,6 +364,9 @@ fn a_frozen_container_refuses() {
     let c = running();
     let freezer = format!("/sys/fs/cgroup/freezer/{}/freezer.state", c.id);
     fs::write(&freezer, "FROZEN").expect("freeze");
+    let frozen =
+        || fs::read_to_string(&freezer).is_ok_and(|state| state == "FROZEN\n").then_some(());
+    assert!(within(Duration::from_secs(5), frozen).is_some(), "the kernel freezes it");
     let status = c.status();
     let refused = c
         .exec_call(&[], &["true"])
