@@ -271,7 +271,9 @@ fn every_name_has_the_same_numbers() {
     let Some(mut oracle) = Oracle::start() else { return };
     for host in [Arch::X86_64, Arch::Aarch64, Arch::Riscv64, Arch::Ppc64le, Arch::S390x] {
         let archs: Vec<&str> = Arch::ALL.iter().map(|arch| arch.name()).collect();
-        let entries = table::rows().iter().filter(|row| oracle.knows(row.name));
+        // Without rules of their own these two show those that other names have through them.
+        let rows = table::rows().iter().filter(|row| !["socketcall", "ipc"].contains(&row.name));
+        let entries = rows.filter(|row| oracle.knows(row.name));
         let entries: Vec<_> = (1..)
             .zip(entries)
             .map(|(errno, row): (u32, _)| {

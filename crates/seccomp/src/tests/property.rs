@@ -97,6 +97,21 @@ fn a_contradiction_is_refused_and_names_both_entries() {
 }
 
 #[test]
+fn rules_that_are_equal_only_through_socketcall_are_no_contradiction() {
+    let entry = |family: u64, errno: u32| {
+        serde_json::json!({"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno,
+            "args": [{"index": 0, "value": family, "op": "SCMP_CMP_EQ"}]})
+    };
+    let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86"], "syscalls": [entry(16, 5), entry(38, 6)]});
+    let profile = serde_json::from_value(profile).unwrap();
+    assert_eq!(check_all(Arch::X86_64, &profile, 1), Ok(()));
+    let Op::Install { program, .. } = &plan(&profile, &Host { arch: Arch::X86_64 }).unwrap()[0];
+    let socketcall = Call::new(Arch::X86, Arch::X86.audit(), 102, [1, 0, 0, 0, 0, 0]);
+    assert_eq!(run(&program.0, &socketcall), 0x0005_0000 | 5);
+}
+
+#[test]
 fn a_profile_beyond_the_kernels_limit_is_refused() {
     let args = |value: u64| serde_json::json!([{"index": 1, "value": value, "op": "SCMP_CMP_EQ"}]);
     let entries: Vec<_> = (0..1100)
