@@ -155,8 +155,9 @@ fn state_on_stdin() {
         assert!(state["ociVersion"].is_string(), "{kind}");
         if runtime::runtime().is_davit() {
             let status = match kind {
-                "prestart" | "createRuntime" | "createContainer" => "creating",
-                "startContainer" => "created",
+                "createRuntime" | "createContainer" => "creating",
+                // Deprecated, and from a time when it ran at start: its users look for this.
+                "prestart" | "startContainer" => "created",
                 "poststart" => "running",
                 _ => "stopped",
             };

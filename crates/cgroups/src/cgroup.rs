@@ -87,6 +87,23 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Refuses a cgroup that somebody else uses. To be asked before the record is stored: what a
+    /// record names is ours to kill.
+    ///
+    /// # Errors
+    /// [`Fault::Occupied`]; a failed system call.
+    pub fn refuse_occupied(&self) -> Result<(), Fault> {
+        let occupied = |reason| {
+            let path = self.members.first().map(|member| member.directory.clone());
+            Err(Fault::Occupied { path: path.unwrap_or_default(), reason })
+        };
+        match (self.procs()?.is_empty(), self.is_frozen()?) {
+            (false, _) => occupied("exists already and has processes in it"),
+            (true, true) => occupied("exists already and is frozen"),
+            (true, false) => Ok(()),
+        }
+    }
+
     /// How many processes the kernel has killed here for want of memory; `None` where there is no
     /// memory controller.
     ///

@@ -54,6 +54,14 @@ pub enum Fault {
         /// The call, and what the kernel answered.
         error: sys::Error,
     },
+    /// Somebody else uses the cgroup.
+    #[error("cgroup {}: {reason}", path.display())]
+    Occupied {
+        /// The directory in the first tree.
+        path: PathBuf,
+        /// How it is seen.
+        reason: &'static str,
+    },
     /// Processes were left when the time was up.
     #[error("cgroup {}: still holds {}", path.display(), Pids(pids))]
     Busy {

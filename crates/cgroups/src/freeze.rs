@@ -52,30 +52,37 @@ impl Cgroup {
     /// # Errors
     /// A failed system call.
     pub fn is_frozen(&self) -> Result<bool, Fault> {
-        match self.freezer()? {
-            None => Ok(false),
-            Some(freezer) => freezer.is_frozen().map_err(Fault::at(&freezer.member.directory)),
+        for freezer in self.freezers() {
+            let freezer = freezer?;
+            if freezer.is_frozen().map_err(Fault::at(&freezer.member.directory))? {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     fn freezer(&self) -> Result<Option<Freezer<'_>>, Fault> {
-        for member in &self.members {
+        self.freezers().next().transpose()
+    }
+
+    /// A hybrid host has two, and others may use either.
+    fn freezers(&self) -> impl Iterator<Item = Result<Freezer<'_>, Fault>> {
+        self.members.iter().filter_map(|member| {
             let control = match member.controllers.as_slice() {
                 [] => "cgroup.freeze",
                 names if names.iter().any(|name| name == "freezer") => "freezer.state",
-                _ => continue,
+                _ => return None,
             };
             let opened = file::directory(&member.directory).and_then(|directory| {
                 // The kernels between 4.5 and 5.2 have cgroup v2 without a freezer.
                 file::open(directory.as_fd(), control, OFlag::O_RDONLY).map(|_| directory)
             });
             match opened {
-                Ok(directory) => return Ok(Some(Freezer { member, directory })),
-                Err(error) if error.errno == Errno::ENOENT => {}
-                Err(error) => return Err(Fault::at(&member.directory)(error)),
+                Ok(directory) => Some(Ok(Freezer { member, directory })),
+                Err(error) if error.errno == Errno::ENOENT => None,
+                Err(error) => Some(Err(Fault::at(&member.directory)(error))),
             }
-        }
-        Ok(None)
+        })
     }
 
     /// Thaws what only cgroup v1 has frozen: a signal, SIGKILL included, waits for that there.

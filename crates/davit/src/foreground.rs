@@ -19,6 +19,9 @@ use crate::command::Outcome;
 /// Signals that say something about this process, and are not passed on.
 const OURS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGPIPE, libc::SIGURG];
 
+/// Milliseconds without output after which an ended process's terminal is taken to be done.
+const SILENCE: u8 = 100;
+
 /// The outcome of a command whose process ended with this code.
 pub(crate) fn outcome(code: i32) -> Outcome {
     Outcome::Exit(u8::try_from(code).unwrap_or(u8::MAX))
@@ -39,6 +42,8 @@ impl Raw {
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
+        // What the container prints still gets its carriage returns: from here, and from here only.
+        raw.output_flags.insert(OutputFlags::OPOST);
         tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
         Some(Self(before))
     }
@@ -49,6 +54,12 @@ impl Drop for Raw {
         // A terminal that has gone needs no restoring.
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
     }
+}
+
+/// Rows and columns of the caller's terminal, where standard input is one.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    let size = sys::process::terminal_size(std::io::stdin().as_fd()).ok();
+    size.filter(|size| *size != (0, 0))
 }
 
 impl Foreground {
@@ -147,17 +158,12 @@ impl Copy {
         // The caller's terminal adds the carriage return; here it would be added twice.
         settings.output_flags.remove(OutputFlags::ONLCR);
         tcsetattr(&master, SetArg::TCSANOW, &settings).context("tcsetattr")?;
-        let copy = Self { master: File::from(master), input_open: true };
-        copy.resize();
-        Ok(copy)
+        Ok(Self { master: File::from(master), input_open: true })
     }
 
     /// The container's terminal gets the size of the caller's, where that has one.
     fn resize(&self) {
-        let stdin = std::io::stdin();
-        if let Ok((rows, columns)) = sys::process::terminal_size(stdin.as_fd())
-            && (rows, columns) != (0, 0)
-        {
+        if let Some((rows, columns)) = terminal_size() {
             // A terminal whose other side is closed has no size any more.
             let _ = sys::pty::resize(self.master.as_fd(), rows, columns);
         }
@@ -215,11 +221,13 @@ impl Copy {
         }
     }
 
-    /// Copies what is left after the process has ended; children of it may hold the terminal.
+    /// Copies what is left after the process has ended. The end comes once every process has closed
+    /// the terminal; children of this one may hold it for ever, so silence is an end too.
     fn drain(&mut self) {
+        let silence = PollTimeout::from(SILENCE);
         loop {
             let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            let left = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+            let left = poll(&mut fds, silence).is_ok_and(|count| count > 0);
             if !left || !self.pass_output().unwrap_or(false) {
                 return;
             }

@@ -41,6 +41,11 @@ pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Erro
         Op::BecomeRoot => become_root(),
         Op::TimeOffsets(text) => write_file(c"/proc/self/timens_offsets", text.to_bytes()),
         Op::Fork(kinds) => go_on_in_a_child(flags(kinds) as u64, channel),
+        Op::LoopbackUp => match sys::network::bring_loopback_up() {
+            // A kernel without IPv4 has no loopback to bring up.
+            Err(Error { errno: Errno::EAFNOSUPPORT, .. }) => Ok(()),
+            done => done,
+        },
         Op::Hostname(name) => sethostname(name).during("sethostname"),
         Op::Domainname(name) => sys::process::set_domain_name(name),
         Op::Sysctl { path, value, .. } => write_parameter(path, value),

@@ -26,6 +26,15 @@ pub struct Mapping {
     pub size: u32,
 }
 
+impl Mapping {
+    /// The id outside that stands for `id` inside.
+    #[must_use]
+    pub fn outside(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container).filter(|offset| *offset < self.size)?;
+        self.host.checked_add(offset)
+    }
+}
+
 /// Who may write the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Writer {

@@ -140,6 +140,8 @@ pub enum Op {
     TimeOffsets(CString),
     /// Goes on in a second process: pid and time namespaces take effect in children only.
     Fork(Vec<Kind>),
+    /// Brings the loopback device of a new network namespace up.
+    LoopbackUp,
     /// sethostname(2)
     Hostname(String),
     /// setdomainname(2)
@@ -183,6 +185,7 @@ impl fmt::Display for Op {
             Self::Fork(kinds) => {
                 write!(f, "go on in a second process, new namespaces: {}", list(kinds))
             }
+            Self::LoopbackUp => f.write_str("loopback up"),
             Self::Hostname(name) => write!(f, "hostname {name:?}"),
             Self::Domainname(name) => write!(f, "domainname {name:?}"),
             Self::Sysctl { name, value, .. } => write!(f, "linux.sysctl[{name:?}] = {value:?}"),

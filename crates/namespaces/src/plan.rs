@@ -267,6 +267,9 @@ fn configure(spec: &Spec, wanted: &Wanted) -> Result<Vec<Op>, Error> {
         // Made once the process is in its cgroup, which becomes the namespace's root.
         ops.push(Op::Unshare(vec![Kind::Cgroup]));
     }
+    if wanted.is_new(Kind::Network) {
+        ops.push(Op::LoopbackUp);
+    }
     let uts = |field: &str| match wanted.has(Kind::Uts) {
         true => Ok(()),
         false => Err(Error::Needs { field: field.to_owned(), kind: Kind::Uts }),
@@ -396,7 +399,7 @@ mod tests {
         born: network ipc uts mount pid
         launch: -
         enter: -
-        configure: new namespaces: cgroup
+        configure: new namespaces: cgroup; loopback up
         ");
     }
 

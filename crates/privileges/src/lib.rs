@@ -33,6 +33,8 @@ pub enum Op {
     Umask(u32),
     /// One resource limit (prlimit(2)).
     Rlimit {
+        /// Index in `process.rlimits`.
+        index: usize,
         /// Its name in config.json.
         name: String,
         /// Its number in the kernel.
@@ -81,21 +83,24 @@ impl fmt::Display for Op {
             Self::JoinSessionKeyring(name) => {
                 write!(f, "session keyring {}", name.to_string_lossy())
             }
-            Self::Personality(domain) => write!(f, "personality {domain:#x}"),
-            Self::Umask(mask) => write!(f, "umask {mask:04o}"),
-            Self::Rlimit { name, soft, hard, .. } => {
-                write!(f, "{name} {} (at most {})", rlimit::Limit(*soft), rlimit::Limit(*hard))
+            Self::Personality(domain) => write!(f, "linux.personality {domain:#x}"),
+            Self::Umask(mask) => write!(f, "process.user.umask {mask:04o}"),
+            Self::Rlimit { index, name, soft, hard, .. } => {
+                let (soft, hard) = (rlimit::Limit(*soft), rlimit::Limit(*hard));
+                write!(f, "process.rlimits[{index}] {name} {soft} (at most {hard})")
             }
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
-            Self::NoNewPrivileges => f.write_str("no new privileges"),
-            Self::Bounding(mask) => write!(f, "bounding set {}", capability::Names(*mask)),
+            Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
+            Self::Bounding(mask) => {
+                write!(f, "process.capabilities.bounding {}", capability::Names(*mask))
+            }
             Self::KeepCapabilities => f.write_str("keep capabilities over the change of user"),
-            Self::Groups(groups) => write!(f, "supplementary groups {groups:?}"),
-            Self::Ids { uid, gid } => write!(f, "uid {uid}, gid {gid}"),
+            Self::Groups(groups) => write!(f, "process.user.additionalGids {groups:?}"),
+            Self::Ids { uid, gid } => write!(f, "process.user.uid {uid}, gid {gid}"),
             Self::RaiseEffective => f.write_str("make permitted capabilities effective"),
             Self::Capabilities { effective, permitted, inheritable, ambient } => write!(
                 f,
-                "capabilities: effective {}; permitted {}; inheritable {}; ambient {}",
+                "process.capabilities effective {}; permitted {}; inheritable {}; ambient {}",
                 capability::Names(*effective),
                 capability::Names(*permitted),
                 capability::Names(*inheritable),

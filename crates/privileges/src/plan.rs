@@ -117,7 +117,7 @@ fn rlimits(process: &Process) -> Result<Vec<Op>, Error> {
             if soft > hard {
                 return Err(Error::SoftAboveHard { index, name, soft, hard });
             }
-            Ok(Op::Rlimit { name, resource, soft, hard })
+            Ok(Op::Rlimit { index, name, resource, soft, hard })
         })
         .collect()
 }
@@ -215,15 +215,15 @@ mod tests {
         }))
         .unwrap();
         insta::assert_snapshot!(story(&plan).join("\n"), @r"
-        umask 0077
+        process.user.umask 0077
         standard streams belong to uid 1000
-        no new privileges
-        bounding set KILL
+        process.noNewPrivileges
+        process.capabilities.bounding KILL
         keep capabilities over the change of user
-        supplementary groups [5, 6]
-        uid 1000, gid 100
+        process.user.additionalGids [5, 6]
+        process.user.uid 1000, gid 100
         make permitted capabilities effective
-        capabilities: effective none; permitted KILL; inheritable none; ambient none
+        process.capabilities effective none; permitted KILL; inheritable none; ambient none
         ");
         assert_eq!(plan.seccomp_before, plan.ops.len());
     }

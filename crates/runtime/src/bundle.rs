@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sys::During;
 
 use crate::error::{Error, Result, Within};
@@ -59,23 +59,23 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
         .open(path)
         .during("open")?;
+    read_regular(file)
+}
+
+/// Reads an open file: regular, and of at most [`MAX_SIZE`] bytes.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_regular(file: File) -> Result<Vec<u8>> {
     let metadata = file.metadata().during("fstat")?;
     if !metadata.is_file() {
         return Err(Error::new("not a regular file"));
     }
-    read_limited(file, metadata.len())
-}
-
-/// Reads at most [`MAX_SIZE`] bytes, `expected` of them at once.
-///
-/// # Errors
-/// A longer text, or a read that failed.
-pub(crate) fn read_limited(file: impl Read, expected: u64) -> Result<Vec<u8>> {
     let too_large = || Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024));
-    if expected > MAX_SIZE {
+    if metadata.len() > MAX_SIZE {
         return Err(too_large());
     }
-    let mut text = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
+    let mut text = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
     if text.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(text) }
 }
@@ -90,7 +90,7 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
         // Only a file that was refused is read a second time, for the place of its fault.
         Err(_) => match from_json(text) {
             Ok(spec) => Ok((spec, Vec::new())),
-            Err(error) => without_unknown_capabilities(text)?.ok_or(error),
+            Err(error) => mended(text)?.ok_or(error),
         },
     }
 }
@@ -102,7 +102,16 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
 pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
     shape::check(text)?;
     refuse_nul(text)?;
-    from_json(text)
+    match from_json(text) {
+        Ok(process) => Ok(process),
+        Err(error) => {
+            // The same leniency as for config.json, of which this is a part.
+            let Ok(process) = serde_json::from_slice::<Value>(text) else { return Err(error) };
+            let Some(mended) = mend(json!({ "process": process })) else { return Err(error) };
+            let process = mended.0.get("process").map(ToString::to_string).unwrap_or_default();
+            from_json(process.as_bytes())
+        }
+    }
 }
 
 /// Parses JSON, naming the field at fault: `linux.namespaces[2].type: unknown variant ...`.
@@ -151,9 +160,16 @@ fn find_nul(value: &Value, path: String) -> Option<String> {
     }
 }
 
-/// The spec wants a warning for a capability that cannot be mapped to the kernel's, and no failure.
-fn without_unknown_capabilities(text: &[u8]) -> Result<Option<(Spec, Vec<String>)>> {
-    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
+/// Reads the file again with what the library is stricter about than the specification or runc:
+/// unknown capabilities go, with the warning that the spec wants; a process without a user is root's.
+fn mended(text: &[u8]) -> Result<Option<(Spec, Vec<String>)>> {
+    let Ok(value) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
+    let Some((value, warnings)) = mend(value) else { return Ok(None) };
+    from_json(value.to_string().as_bytes()).map(|spec| Some((spec, warnings)))
+}
+
+/// The value without what is in the library's way, and what that was; `None` where nothing is.
+fn mend(mut value: Value) -> Option<(Value, Vec<String>)> {
     let mut warnings = Vec::new();
     let sets = value.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
     for (set, names) in sets.into_iter().flatten() {
@@ -167,11 +183,13 @@ fn without_unknown_capabilities(text: &[u8]) -> Result<Option<(Spec, Vec<String>
             unknown.is_none()
         });
     }
-    if warnings.is_empty() {
-        return Ok(None);
+    if let Some(process) = value.get_mut("process").and_then(Value::as_object_mut)
+        && !process.contains_key("user")
+    {
+        process.insert("user".to_owned(), json!({ "uid": 0, "gid": 0 }));
+        warnings.push("process.user: is missing, uid and gid 0 are taken".to_owned());
     }
-    let text = serde_json::to_vec(&value).map_err(|error| Error::new(error.to_string()))?;
-    from_json(&text).map(|spec| Some((spec, warnings)))
+    (!warnings.is_empty()).then_some((value, warnings))
 }
 
 /// Fields of config.json that the spec does not know: they are ignored, as it demands, and shown

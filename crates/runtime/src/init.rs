@@ -88,7 +88,10 @@ impl Init {
             Section::Namespaces(ops) => {
                 namespaces::apply(ops, &self.context.slots, &self.channel).map_err(leaf)
             }
-            Section::Rootfs(ops) => rootfs::apply(ops, &mut self.context).map_err(leaf),
+            Section::Rootfs(ops) => rootfs::apply(ops, &mut self.context).map_err(|failure| {
+                let detail = self.context.log();
+                (failure.op, Trouble { error: failure.error, detail })
+            }),
             Section::Privileges(ops) => privileges::apply(ops).map_err(leaf),
             Section::Seccomp(ops) => seccomp::apply(ops).map(drop).map_err(leaf),
             Section::Process(ops) => {

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -137,8 +137,14 @@ impl Root {
                 Err(Errno::EEXIST) => Err(Error::new("a container with this id exists already")),
                 made => Ok(made.during("mkdir")?),
             }?;
-            let entry = Entry { id: id.clone(), directory: directory(root.as_fd(), id.as_str())? };
-            Ok(entry)
+            match directory(root.as_fd(), id.as_str()) {
+                Ok(directory) => Ok(Entry { id: id.clone(), directory }),
+                Err(error) => {
+                    // Empty, and nobody can know of it yet.
+                    let _ = unlinkat(&root, id.as_str(), UnlinkatFlags::RemoveDir);
+                    Err(error.into())
+                }
+            }
         };
         make().map_err(|error| match error.message().starts_with("a container") {
             true => error,
@@ -367,11 +373,9 @@ impl Entry {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = openat(&self.directory, name, flags, Mode::empty()).during("open")?;
-        let mut text = Vec::new();
-        File::from(file).read_to_end(&mut text).during("read")?;
-        Ok(text)
+        crate::bundle::read_regular(File::from(file))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), sys::Error> {

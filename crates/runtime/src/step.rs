@@ -198,7 +198,7 @@ impl InitPlan {
             },
             Some(Section::Namespaces(ops)) => named(ops.get(op).map(ToString::to_string)),
             Some(Section::Rootfs(ops)) => match ops.get(op) {
-                Some(failed) => rootfs_failure(failed, &cause),
+                Some(failed) => rootfs_failure(failed, &cause, &report.detail),
                 None => named(None),
             },
             Some(Section::Privileges(ops)) => named(ops.get(op).map(ToString::to_string)),
@@ -208,10 +208,13 @@ impl InitPlan {
     }
 }
 
-fn rootfs_failure(op: &rootfs::Op, cause: &str) -> Error {
+fn rootfs_failure(op: &rootfs::Op, cause: &str, said: &str) -> Error {
     let origin = op.origin.to_string();
     let step = if origin.is_empty() { op.to_string() } else { origin };
-    Error::new(format!("{step}: {cause}"))
+    match said {
+        "" => Error::new(format!("{step}: {cause}")),
+        said => Error::new(format!("{step}: {cause} ({said})")),
+    }
 }
 
 /// The words that engines turn into exit codes: podman, docker and containerd look for Go's.

@@ -10,6 +10,7 @@ pub mod capability;
 pub mod clone;
 mod error;
 pub mod mount;
+pub mod network;
 pub mod path;
 pub mod pidfd;
 pub mod process;

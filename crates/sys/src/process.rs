@@ -181,12 +181,17 @@ pub fn set_groups(groups: &[libc::gid_t]) -> Result<(), Error> {
 /// # Errors
 /// None for signals that can be set.
 pub fn default_signals(mask: u64) -> Result<(), Error> {
+    // The kernel's own struct sigaction: all zeroes is SIG_DFL without flags, whatever its order.
+    // The C library's call refuses 32 and 33, which it keeps for itself.
+    let default = [0u64; 4];
     for signal in (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0) {
-        // SAFETY: SIG_DFL installs no code of ours.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-            // The C library keeps 32 and 33 for itself; nothing inherits a handler for them.
-            continue;
-        }
+        let none = std::ptr::null::<libc::c_void>();
+        // SAFETY: the kernel reads one struct of at most 32 bytes, with a mask of 8, and installs
+        // no code of ours.
+        let ret = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>())
+        };
+        check("rt_sigaction", ret)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|errno| Error::new("sigprocmask", errno))

@@ -57,6 +57,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let id = id.get()?;
     check(&request)?;
     request.options.listen_fds = listen_fds()?;
+    request.options.terminal_size = foreground::terminal_size();
     shield()?;
     let foreground = if request.detach { None } else { Some(Foreground::prepare()?) };
     let work = || -> Result<Outcome> {

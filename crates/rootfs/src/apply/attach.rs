@@ -30,7 +30,7 @@ impl Context {
                 self.mount(filesystem, target, changes)
             }
             Action::Overlay { overlay, target, changes } => {
-                let made = overlay::make(overlay)?;
+                let made = overlay::make(overlay, &self.log)?;
                 self.attach_tree(made.as_fd(), target, changes)
             }
             Action::OldMount { fstype, source, flags, data, target, changes } => {
@@ -59,7 +59,7 @@ impl Context {
     fn mount(&self, wanted: &Filesystem, target: &Target, changes: &[Change]) -> Result<(), Error> {
         let Found { fd, made } = destination(self.root()?, target, || Ok(Missing::Directory))?;
         let covered = (wanted.inherit_mode && !made).then(|| fd.as_fd());
-        let mount = filesystem::make(wanted, covered)?;
+        let mount = filesystem::make(wanted, covered, &self.log)?;
         if wanted.copy_up && !made {
             copy::tree(fd.as_fd(), mount.as_fd())?;
         }
@@ -93,7 +93,7 @@ impl Context {
         let gone = || Err(Error::new("openat2", Errno::ENOENT));
         let found = destination(self.root()?, target, gone)?;
         if let Some(settings) = settings {
-            filesystem::reconfigure(found.fd.as_fd(), settings)?;
+            filesystem::reconfigure(found.fd.as_fd(), settings, &self.log)?;
         }
         change(found.fd.as_fd(), changes)
     }

@@ -8,21 +8,28 @@ use nix::sys::stat::fstat;
 use sys::mount::{self, Attr};
 use sys::{During, Error};
 
+use super::log::Log;
 use crate::op::{Filesystem, Setting};
 
 /// A detached mount of a new file system; `covered` is the directory whose mode its root gets.
-pub(super) fn make(wanted: &Filesystem, covered: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Error> {
+pub(super) fn make(
+    wanted: &Filesystem,
+    covered: Option<BorrowedFd<'_>>,
+    log: &Log,
+) -> Result<OwnedFd, Error> {
     let context = mount::fsopen(&wanted.fstype)?;
     let context = context.as_fd();
-    if let Some(source) = &wanted.source {
-        mount::fsconfig_string(context, c"source", source)?;
-    }
-    if let Some(covered) = covered {
-        mount::fsconfig_string(context, c"mode", &mode_of(covered)?)?;
-    }
-    configure(context, &wanted.settings)?;
-    mount::fsconfig_create(context)?;
-    mount::fsmount(context, Attr::from_bits(wanted.attributes))
+    log.watch(context, || {
+        if let Some(source) = &wanted.source {
+            mount::fsconfig_string(context, c"source", source)?;
+        }
+        if let Some(covered) = covered {
+            mount::fsconfig_string(context, c"mode", &mode_of(covered)?)?;
+        }
+        configure(context, &wanted.settings)?;
+        mount::fsconfig_create(context)?;
+        mount::fsmount(context, Attr::from_bits(wanted.attributes))
+    })
 }
 
 fn mode_of(directory: BorrowedFd<'_>) -> Result<CString, Error> {
@@ -38,8 +45,15 @@ pub(super) fn configure(context: BorrowedFd<'_>, settings: &[Setting]) -> Result
 }
 
 /// Changes the superblock of what is mounted.
-pub(super) fn reconfigure(mounted: BorrowedFd<'_>, settings: &[Setting]) -> Result<(), Error> {
+pub(super) fn reconfigure(
+    mounted: BorrowedFd<'_>,
+    settings: &[Setting],
+    log: &Log,
+) -> Result<(), Error> {
     let context = mount::fspick(mounted)?;
-    configure(context.as_fd(), settings)?;
-    mount::fsconfig_reconfigure(context.as_fd())
+    let context = context.as_fd();
+    log.watch(context, || {
+        configure(context, settings)?;
+        mount::fsconfig_reconfigure(context)
+    })
 }

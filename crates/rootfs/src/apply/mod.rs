@@ -6,6 +6,7 @@ mod copy;
 mod devices;
 mod enter;
 mod filesystem;
+mod log;
 mod overlay;
 mod resolve;
 mod root;
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use sys::{Error, Failure, Slots};
 
+use self::log::Log;
 use crate::op::{Action, Op, Source};
 
 /// What operations leave for later ones.
@@ -29,6 +31,7 @@ pub struct Context {
     directory: Option<(CString, OwnedFd)>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    log: Log,
 }
 
 impl Context {
@@ -44,6 +47,12 @@ impl Context {
     /// EBADF while there is none.
     pub fn root(&self) -> Result<BorrowedFd<'_>, Error> {
         self.root.as_ref().map(AsFd::as_fd).ok_or(Error::new("container's root", Errno::EBADF))
+    }
+
+    /// What a file system said about the failure that ended [`apply`]; often nothing.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.text()
     }
 
     fn tree(&mut self, source: &Source, recursive: bool) -> Result<OwnedFd, Error> {
@@ -90,7 +99,7 @@ impl Context {
                 Ok(())
             }
             Action::RootOverlay { layers, ephemeral, userxattr, at } => {
-                self.root = Some(root::overlay(layers, *ephemeral, *userxattr, at)?);
+                self.root = Some(root::overlay(layers, *ephemeral, *userxattr, at, &self.log)?);
                 Ok(())
             }
             Action::RootDirectory(path) => {

@@ -12,11 +12,12 @@ use sys::mount::{self, Attr, Change};
 use sys::{During, Error};
 
 use super::filesystem::configure;
+use super::log::Log;
 use crate::op::{Overlay, Setting};
 
 /// A detached mount of a new overlay.
-pub(super) fn make(wanted: &Overlay) -> Result<OwnedFd, Error> {
-    match layer_by_layer(wanted) {
+pub(super) fn make(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Error> {
+    match layer_by_layer(wanted, log) {
         // The kernel does not know `lowerdir+`, or a path is longer than fsconfig(2) takes.
         Err(error) if error.errno == Errno::EINVAL => {
             let bench = Workbench::set_up()?;
@@ -28,19 +29,21 @@ pub(super) fn make(wanted: &Overlay) -> Result<OwnedFd, Error> {
     }
 }
 
-pub(super) fn layer_by_layer(wanted: &Overlay) -> Result<OwnedFd, Error> {
+pub(super) fn layer_by_layer(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Error> {
     let context = mount::fsopen(c"overlay")?;
     let context = context.as_fd();
-    if let Some(source) = &wanted.source {
-        mount::fsconfig_string(context, c"source", source)?;
-    }
-    for layer in &wanted.layers {
-        let key = if layer.data_only { c"datadir+" } else { c"lowerdir+" };
-        mount::fsconfig_string(context, key, &layer.path)?;
-    }
-    configure(context, &wanted.settings)?;
-    mount::fsconfig_create(context)?;
-    mount::fsmount(context, Attr::from_bits(wanted.attributes))
+    log.watch(context, || {
+        if let Some(source) = &wanted.source {
+            mount::fsconfig_string(context, c"source", source)?;
+        }
+        for layer in &wanted.layers {
+            let key = if layer.data_only { c"datadir+" } else { c"lowerdir+" };
+            mount::fsconfig_string(context, key, &layer.path)?;
+        }
+        configure(context, &wanted.settings)?;
+        mount::fsconfig_create(context)?;
+        mount::fsmount(context, Attr::from_bits(wanted.attributes))
+    })
 }
 
 /// mount(2) on a directory of the workbench that the caller has set up, and a copy of that mount.

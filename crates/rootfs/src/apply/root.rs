@@ -11,6 +11,7 @@ use sys::mount::{Change, change_root};
 use sys::{During, Error};
 
 use super::attach::{kernel_propagation, put};
+use super::log::Log;
 use super::overlay::{self, Workbench};
 use crate::op::{Layer, Overlay, Place, Propagation, Setting};
 
@@ -39,6 +40,7 @@ pub(super) fn overlay(
     ephemeral: bool,
     userxattr: bool,
     at: &Place,
+    log: &Log,
 ) -> Result<OwnedFd, Error> {
     let layer = |path: &CString| Layer { path: path.clone(), data_only: false };
     let mut wanted = Overlay {
@@ -50,19 +52,19 @@ pub(super) fn overlay(
     if userxattr {
         wanted.settings.push(Setting::Flag(c"userxattr".to_owned()));
     }
-    let root = if ephemeral { with_tmpfs(&mut wanted)? } else { overlay::make(&wanted)? };
+    let root = if ephemeral { with_tmpfs(&mut wanted, log)? } else { overlay::make(&wanted, log)? };
     place(root.as_fd(), at)?;
     Ok(root)
 }
 
-fn with_tmpfs(wanted: &mut Overlay) -> Result<OwnedFd, Error> {
+fn with_tmpfs(wanted: &mut Overlay, log: &Log) -> Result<OwnedFd, Error> {
     let bench = Workbench::set_up()?;
     make_upper(wanted.layers.first())?;
     mkdirat(AT_FDCWD, c"work", Mode::from_bits_truncate(0o700)).during("mkdirat")?;
     for (key, directory) in [(c"upperdir", c"upper"), (c"workdir", c"work")] {
         wanted.settings.push(Setting::Text(key.to_owned(), directory.to_owned()));
     }
-    let root = match overlay::layer_by_layer(wanted) {
+    let root = match overlay::layer_by_layer(wanted, log) {
         Err(error) if error.errno == Errno::EINVAL => overlay::in_one_string(wanted),
         result => result,
     };

@@ -111,6 +111,19 @@ fn node((index, device): (usize, &LinuxDevice)) -> Result<Node, Error> {
     }
     let major = || number(&field, "major", device.major(), LARGEST_MAJOR);
     let minor = || number(&field, "minor", device.minor(), LARGEST_MINOR);
+    // Both are required but for a FIFO; the library gives 0 for what is not there.
+    let numbered = !matches!(device.typ(), LinuxDeviceType::P | LinuxDeviceType::A);
+    if numbered && (device.major(), device.minor()) == (0, 0) {
+        return Err(Error::Missing { field: format!("{field}.major") });
+    }
+    // Some engines leave the bits of the file type in.
+    let mode = match device.file_mode() {
+        Some(mode) if mode > 0o177_777 => {
+            let field = format!("{field}.fileMode");
+            return Err(Error::invalid(field, mode.to_string(), "is no mode of a file"));
+        }
+        mode => mode.unwrap_or(0o666) & 0o7777,
+    };
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => Device::Character(major()?, minor()?),
         LinuxDeviceType::B => Device::Block(major()?, minor()?),
@@ -129,8 +142,7 @@ fn node((index, device): (usize, &LinuxDevice)) -> Result<Node, Error> {
     Ok(Node {
         path: clean(&path),
         device: kind,
-        // Some engines leave the bits of the file type in.
-        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+        mode,
         uid: owner("uid", device.uid())?,
         gid: owner("gid", device.gid())?,
         field,

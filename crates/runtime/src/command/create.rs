@@ -61,7 +61,10 @@ pub struct Created {
 /// # Errors
 /// What could not be done; then nothing of it is left.
 pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
-    let bundle = Bundle::load(&request.bundle, request.config.as_deref())?;
+    let mut bundle = Bundle::load(&request.bundle, request.config.as_deref())?;
+    if let Some(process) = bundle.spec.process_mut() {
+        plan::fit_terminal(process, &request.options.process);
+    }
     check_descriptors(&request.options)?;
     let host = Host::discover(request.options.cgroup_manager != CgroupManager::Disabled)?;
     let cgroup_request = plan::cgroup_request(id, &bundle.spec);
@@ -75,8 +78,12 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let plan = plan::create(inputs)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let mut undertaking =
-        Undertaking { record: record(id, &bundle, &host, &plan), entry, init: None };
+    let mut undertaking = Undertaking {
+        record: record(id, &bundle, &host, &plan),
+        entry,
+        init: None,
+        owns_cgroup: false,
+    };
     match undertaking.make(&plan, &bundle, request, slots) {
         Ok(init) => {
             let Undertaking { record, entry, .. } = undertaking;
@@ -160,6 +167,8 @@ struct Undertaking {
     record: Record,
     entry: Entry,
     init: Option<Started>,
+    /// Whether what is in its cgroup is ours to end.
+    owns_cgroup: bool,
 }
 
 impl Undertaking {
@@ -171,6 +180,10 @@ impl Undertaking {
         mut slots: Slots,
     ) -> Result<Started> {
         let _lock = self.entry.lock(Duration::ZERO)?;
+        if let Some(cgroup) = &self.record.cgroup {
+            cgroup.refuse_occupied()?;
+        }
+        self.owns_cgroup = true;
         // Before the deed: whatever happens from here on, `delete --force` finds what was made.
         if let Some(member) = self.record.cgroup.as_ref().and_then(|cgroup| cgroup.members.first())
         {
@@ -278,8 +291,10 @@ impl Undertaking {
         }
         let deadline = Instant::now() + CLEANUP;
         let removed = match &self.record.cgroup {
-            Some(cgroup) => cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline)),
-            None => Ok(()),
+            Some(cgroup) if self.owns_cgroup => {
+                cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline))
+            }
+            _ => Ok(()),
         };
         match removed {
             Ok(()) => match self.entry.remove(root) {

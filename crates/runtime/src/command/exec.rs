@@ -89,13 +89,14 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let base = entry.base()?;
-    let process = match &request.process {
+    let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
             bundle::parse_process(&text).within(|| path.display().to_string())?
         }
         None => change(&base.process, &request.changes)?,
     };
+    plan::fit_terminal(&mut process, &request.options);
     check_terminal(&process, request)?;
     let container = InitPlan::decode(&entry.plan()?)?;
     let host = Host::discover(true)?;

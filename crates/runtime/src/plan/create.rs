@@ -48,6 +48,9 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let cgroup = cgroup_ops(id, spec, cgroups, options)?;
     let namespaces =
         namespaces::plan(spec, &namespaces::Host { joined, map_writer: host.map_writer(spec) })?;
+    if let Some(maps) = &namespaces.id_maps {
+        require_mapped(process.user(), maps)?;
+    }
     let new_user_namespace = namespaces.id_maps.is_some();
     let user_namespace = has(spec, LinuxNamespaceType::User);
     let rootfs_host = rootfs_host(bundle, host, cgroups, &cgroup, options, user_namespace)?;
@@ -206,10 +209,25 @@ fn cgroup_ops(
     host: &cgroups::Host,
     options: &CreateOptions,
 ) -> Result<Vec<cgroups::Op>> {
+    let request = cgroup_request(id, spec);
     if options.cgroup_manager == CgroupManager::Disabled {
-        return Ok(Vec::new());
+        return refuse_limits(&request, host).map(|()| Vec::new());
     }
-    Ok(cgroups::plan(&cgroup_request(id, spec), host)?)
+    Ok(cgroups::plan(&request, host)?)
+}
+
+/// A limit that nobody would enforce is refused. Rules for devices are not limits: engines write
+/// them always, and the nodes that are there say who may do what.
+fn refuse_limits(request: &cgroups::Request<'_>, host: &cgroups::Host) -> Result<()> {
+    let limits = cgroups::plan_resources(request.resources, Path::new(""), &host.layout)?;
+    let field = limits.iter().find_map(|op| match op {
+        cgroups::Op::Write { field, .. } => Some(field.to_string()),
+        _ => None,
+    });
+    match field {
+        Some(field) => Err(Error::new(format!("{field}: cgroups are disabled (--cgroup-manager)"))),
+        None => Ok(()),
+    }
 }
 
 /// What config.json asks of the container's cgroup.
@@ -220,8 +238,47 @@ pub fn cgroup_request<'a>(id: &'a Id, spec: &'a Spec) -> cgroups::Request<'a> {
         resources: linux.and_then(|linux| linux.resources().as_ref()),
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         id: id.as_str(),
-        owner: None,
+        owner: owner(spec),
     }
+}
+
+/// Who gets the cgroup (config-linux.md, "Cgroup ownership"): the container's user, where it sees
+/// its cgroup as the top of a tree that it may write to.
+fn owner(spec: &Spec) -> Option<u32> {
+    let read_only = |option: &String| option == "ro" || option == "rro";
+    let writable = spec.mounts().iter().flatten().any(|mount| {
+        mount.typ().as_deref() == Some("cgroup") && !mount.options().iter().flatten().any(read_only)
+    });
+    if !writable || !is_new(spec, LinuxNamespaceType::Cgroup) {
+        return None;
+    }
+    let uid = spec.process().as_ref()?.user().uid();
+    match is_new(spec, LinuxNamespaceType::User) {
+        false if has(spec, LinuxNamespaceType::User) => None,
+        false => (uid != 0).then_some(uid),
+        true => {
+            let mappings = spec.linux().as_ref()?.uid_mappings().as_ref()?;
+            mappings.iter().find_map(|map| {
+                let (container, host, size) = (map.container_id(), map.host_id(), map.size());
+                namespaces::Mapping { container, host, size }.outside(uid)
+            })
+        }
+    }
+}
+
+/// Whoever the process is to be must have a number in its user namespace.
+fn require_mapped(user: &oci_spec::runtime::User, maps: &namespaces::IdMaps) -> Result<()> {
+    let groups = user.additional_gids().iter().flatten().enumerate();
+    let groups = groups.map(|(index, gid)| (format!("additionalGids[{index}]"), *gid, &maps.gids));
+    let ids =
+        [("uid".to_owned(), user.uid(), &maps.uids), ("gid".to_owned(), user.gid(), &maps.gids)];
+    for (field, id, maps) in ids.into_iter().chain(groups) {
+        if !maps.iter().any(|map| map.outside(id).is_some()) {
+            let reason = "has no mapping in the container's user namespace";
+            return Err(Error::new(format!("process.user.{field}: {id} {reason}")));
+        }
+    }
+    Ok(())
 }
 
 fn seccomp_ops(spec: &Spec) -> Result<Vec<seccomp::Op>> {
@@ -331,12 +388,13 @@ fn raise(
     if !user_namespace {
         return Ok(raise);
     }
-    for limit in process.rlimits().iter().flatten() {
+    for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         let resource = privileges::rlimit::number(limit.typ());
         let (soft, hard) = sys::process::rlimit(resource)?;
         if limit.hard() > hard {
             let name = limit.typ().to_string();
-            raise.push(privileges::Op::Rlimit { name, resource, soft, hard: limit.hard() });
+            let hard = limit.hard();
+            raise.push(privileges::Op::Rlimit { index, name, resource, soft, hard });
         }
     }
     Ok(raise)

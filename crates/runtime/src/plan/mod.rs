@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use namespaces::{IdMaps, Kind};
+use oci_spec::runtime::Process;
 
 use crate::hook::Hook;
 use crate::step::InitPlan;
@@ -34,6 +35,8 @@ pub struct ProcessOptions {
     pub listen_fds: Option<ListenFds>,
     /// No session keyring of its own.
     pub no_new_keyring: bool,
+    /// Rows and columns of the caller's terminal, for a process whose terminal has no size.
+    pub terminal_size: Option<(u16, u16)>,
 }
 
 impl ProcessOptions {
@@ -41,6 +44,18 @@ impl ProcessOptions {
     #[must_use]
     pub fn preserved(&self) -> u32 {
         self.preserve_fds + self.listen_fds.as_ref().map_or(0, |listen| listen.count)
+    }
+}
+
+/// Gives a terminal that says no size that of the caller's.
+pub fn fit_terminal(process: &mut Process, options: &ProcessOptions) {
+    if let (Some(true), None, Some((rows, columns))) =
+        (process.terminal(), process.console_size(), options.terminal_size)
+    {
+        let mut size = oci_spec::runtime::Box::default();
+        size.set_height(rows.into());
+        size.set_width(columns.into());
+        process.set_console_size(Some(size));
     }
 }
 

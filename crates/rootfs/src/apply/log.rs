@@ -1,0 +1,43 @@
+//! What a file system says about its own failure: the messages of a context (fsopen(2)).
+
+use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
+
+use nix::unistd::read;
+use sys::Error;
+
+/// The messages of the last context that failed.
+#[derive(Debug, Default)]
+pub(super) struct Log(RefCell<String>);
+
+impl Log {
+    /// Does `work` with a context, and keeps its messages where that fails.
+    pub(super) fn watch<T>(
+        &self,
+        context: BorrowedFd<'_>,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        work().inspect_err(|_| {
+            self.0.replace(messages(context));
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+}
+
+/// Each read gives one message, such as `e tmpfs: Unknown parameter 'x'`; the letter is its level.
+fn messages(context: BorrowedFd<'_>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    let mut buffer = [0; 256];
+    while let Ok(length) = read(context, &mut buffer) {
+        let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+        let text = text.trim();
+        if text.is_empty() || all.len() == 4 {
+            break;
+        }
+        all.push(text.split_once(' ').map_or(text, |(_, text)| text).to_owned());
+    }
+    all.join("; ")
+}
