@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use namespaces::{IdMaps, Kind};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{BoxBuilder, Process};
 
 use crate::hook::Hook;
 use crate::step::InitPlan;
@@ -52,10 +52,9 @@ pub fn fit_terminal(process: &mut Process, options: &ProcessOptions) {
     if let (Some(true), None, Some((rows, columns))) =
         (process.terminal(), process.console_size(), options.terminal_size)
     {
-        let mut size = oci_spec::runtime::Box::default();
-        size.set_height(rows.into());
-        size.set_width(columns.into());
-        process.set_console_size(Some(size));
+        // The builder refuses nothing of a struct whose fields have defaults.
+        let size = BoxBuilder::default().height(rows).width(columns).build().ok();
+        process.set_console_size(size);
     }
 }
 
