@@ -279,7 +279,7 @@ fn explain_reads_like_a_story() {
         "seccomp",
         "hostname",
         "davit",
-        "bounding set KILL",
+        "process.capabilities.bounding KILL",
         "/bin/true",
         "exec",
     ] {

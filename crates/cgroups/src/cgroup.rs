@@ -98,8 +98,8 @@ impl Cgroup {
             Err(Fault::Occupied { path: path.unwrap_or_default(), reason })
         };
         match (self.procs()?.is_empty(), self.is_frozen()?) {
-            (false, _) => occupied("exists already and has processes in it"),
-            (true, true) => occupied("exists already and is frozen"),
+            (false, _) => occupied("is busy: it exists already, and has processes"),
+            (true, true) => occupied("is busy: it exists already, and is frozen"),
             (true, false) => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! File systems made with fsopen(2).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -17,16 +17,17 @@ pub(super) fn make(
     covered: Option<BorrowedFd<'_>>,
     log: &Log,
 ) -> Result<OwnedFd, Error> {
-    let context = mount::fsopen(&wanted.fstype)?;
+    let opened = mount::fsopen(&wanted.fstype);
+    let context = opened.inspect_err(|_| log.unknown_type(&wanted.fstype))?;
     let context = context.as_fd();
     log.watch(context, || {
         if let Some(source) = &wanted.source {
-            mount::fsconfig_string(context, c"source", source)?;
+            set(context, c"source", source, log)?;
         }
         if let Some(covered) = covered {
             mount::fsconfig_string(context, c"mode", &mode_of(covered)?)?;
         }
-        configure(context, &wanted.settings)?;
+        configure(context, &wanted.settings, log)?;
         mount::fsconfig_create(context)?;
         mount::fsmount(context, Attr::from_bits(wanted.attributes))
     })
@@ -37,11 +38,25 @@ fn mode_of(directory: BorrowedFd<'_>) -> Result<CString, Error> {
     CString::new(format!("{mode:o}")).map_err(|_| Error::new("fstat", Errno::EINVAL))
 }
 
-pub(super) fn configure(context: BorrowedFd<'_>, settings: &[Setting]) -> Result<(), Error> {
+pub(super) fn configure(
+    context: BorrowedFd<'_>,
+    settings: &[Setting],
+    log: &Log,
+) -> Result<(), Error> {
     settings.iter().try_for_each(|setting| match setting {
         Setting::Flag(name) => mount::fsconfig_flag(context, name),
-        Setting::Text(name, value) => mount::fsconfig_string(context, name, value),
+        Setting::Text(name, value) => set(context, name, value, log),
     })
+}
+
+/// fsconfig(2) of one value, which is named where it is refused.
+pub(super) fn set(
+    context: BorrowedFd<'_>,
+    name: &CStr,
+    value: &CStr,
+    log: &Log,
+) -> Result<(), Error> {
+    mount::fsconfig_string(context, name, value).inspect_err(|_| log.name(name, value))
 }
 
 /// Changes the superblock of what is mounted.
@@ -53,7 +68,7 @@ pub(super) fn reconfigure(
     let context = mount::fspick(mounted)?;
     let context = context.as_fd();
     log.watch(context, || {
-        configure(context, settings)?;
+        configure(context, settings, log)?;
         mount::fsconfig_reconfigure(context)
     })
 }

@@ -1,6 +1,7 @@
 //! What a file system says about its own failure: the messages of a context (fsopen(2)).
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
 use nix::unistd::read;
@@ -17,9 +18,23 @@ impl Log {
         context: BorrowedFd<'_>,
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.0.replace(String::new());
         work().inspect_err(|_| {
-            self.0.replace(messages(context));
+            let said = messages(context);
+            if !said.is_empty() {
+                self.0.replace(said);
+            }
         })
+    }
+
+    /// Keeps what was being set, for a file system that says nothing by itself.
+    pub(super) fn name(&self, key: &CStr, value: &CStr) {
+        self.0.replace(format!("{}={:?}", key.to_string_lossy(), value.to_string_lossy()));
+    }
+
+    /// Keeps the type that the kernel does not have.
+    pub(super) fn unknown_type(&self, fstype: &CStr) {
+        self.0.replace(format!("file system type {:?}", fstype.to_string_lossy()));
     }
 
     pub(super) fn text(&self) -> String {

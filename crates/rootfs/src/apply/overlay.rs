@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, chdir, fchdir, sysconf};
 use sys::mount::{self, Attr, Change};
 use sys::{During, Error};
 
-use super::filesystem::configure;
+use super::filesystem::{configure, set};
 use super::log::Log;
 use crate::op::{Overlay, Setting};
 
@@ -38,9 +38,9 @@ pub(super) fn layer_by_layer(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Err
         }
         for layer in &wanted.layers {
             let key = if layer.data_only { c"datadir+" } else { c"lowerdir+" };
-            mount::fsconfig_string(context, key, &layer.path)?;
+            set(context, key, &layer.path, log)?;
         }
-        configure(context, &wanted.settings)?;
+        configure(context, &wanted.settings, log)?;
         mount::fsconfig_create(context)?;
         mount::fsmount(context, Attr::from_bits(wanted.attributes))
     })

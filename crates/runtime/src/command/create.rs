@@ -181,7 +181,7 @@ impl Undertaking {
     ) -> Result<Started> {
         let _lock = self.entry.lock(Duration::ZERO)?;
         if let Some(cgroup) = &self.record.cgroup {
-            cgroup.refuse_occupied()?;
+            cgroup.refuse_occupied().within(|| "linux.cgroupsPath")?;
         }
         self.owns_cgroup = true;
         // Before the deed: whatever happens from here on, `delete --force` finds what was made.
