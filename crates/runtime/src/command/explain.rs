@@ -132,3 +132,70 @@ fn lines<T: ToString>(ops: &[T]) -> Vec<String> {
     let told = |(line, count)| if count == 1 { line } else { format!("{line} ({count} times)") };
     lines.into_iter().map(told).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::host::OurCgroups;
+
+    /// A machine with cgroup v2 and all controllers, and root on it.
+    fn machine() -> (Host, cgroups::Host) {
+        let host = Host {
+            uid: 0,
+            in_user_namespace: false,
+            permitted: u64::MAX,
+            ignored_signals: 0,
+            setgroups: true,
+            cgroups: OurCgroups::default(),
+        };
+        let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_owned);
+        let unified = cgroups::Unified {
+            mountpoint: PathBuf::from("/sys/fs/cgroup"),
+            controllers: controllers.to_vec(),
+        };
+        let layout = cgroups::Layout { unified: Some(unified), hierarchies: Vec::new() };
+        (host, cgroups::Host { layout, rootless: false, writable: true })
+    }
+
+    fn story(config: &str, options: &CreateOptions) -> String {
+        let bundle = Bundle {
+            directory: PathBuf::from("/bundle"),
+            spec: serde_json::from_str(config).unwrap(),
+            warnings: Vec::new(),
+        };
+        let (host, cgroups) = machine();
+        let id = Id::try_from("web".to_owned()).unwrap();
+        let inputs = plan::Inputs {
+            id: &id,
+            bundle: &bundle,
+            host: &host,
+            cgroups: &cgroups,
+            joined: Vec::new(),
+            options,
+        };
+        let plan = plan::create(inputs).unwrap();
+        let mut text = String::new();
+        for chapter in chapters(&plan) {
+            text.push_str(&format!("{}\n", chapter.title));
+            chapter.steps.iter().for_each(|step| text.push_str(&format!("  {step}\n")));
+        }
+        text
+    }
+
+    // The filter's size is this architecture's.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn podmans_config_reads_like_a_story() {
+        let config = include_str!("../../testdata/podman.json");
+        insta::assert_snapshot!(story(config, &CreateOptions::default()));
+    }
+
+    #[test]
+    fn the_same_plan_twice_is_the_same_plan() {
+        let config = include_str!("../../testdata/podman.json");
+        let options = CreateOptions { ephemeral: true, ..CreateOptions::default() };
+        assert_eq!(story(config, &options), story(config, &options));
+    }
+}
