@@ -121,6 +121,27 @@ pub(crate) fn switch(parser: &mut Parser, option: &str) -> Result<bool> {
     }
 }
 
+/// The format after an option: `json`, or the word for what people read.
+pub(crate) fn json(parser: &mut Parser, option: &str, word: &str) -> Result<bool> {
+    match text(parser, option)?.as_str() {
+        "json" => Ok(true),
+        other if other == word => Ok(false),
+        other => bail!("{option}: {other:?} is neither {word} nor json"),
+    }
+}
+
+/// The arguments of a command that takes an id and nothing else.
+pub(crate) fn only_id(parser: &mut Parser) -> Result<Id> {
+    let mut id = IdArgument::default();
+    while let Some(word) = next(parser)? {
+        match word {
+            Word::Value(value) => id.take(value)?,
+            Word::Option(option) => return Err(other(&option)),
+        }
+    }
+    id.get()
+}
+
 /// The container's id, given once.
 #[derive(Default)]
 pub(crate) struct IdArgument(Option<Id>);

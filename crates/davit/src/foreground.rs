@@ -14,7 +14,7 @@ use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcse
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use runtime::Started;
 
-use crate::command::Outcome;
+use crate::output::Outcome;
 
 /// Signals that say something about this process, and are not passed on.
 const OURS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGPIPE, libc::SIGURG];
@@ -58,7 +58,7 @@ impl Drop for Raw {
 
 /// Rows and columns of the caller's terminal, where standard input is one.
 pub(crate) fn terminal_size() -> Option<(u16, u16)> {
-    let size = sys::process::terminal_size(std::io::stdin().as_fd()).ok();
+    let size = sys::pty::size(std::io::stdin().as_fd()).ok();
     size.filter(|size| *size != (0, 0))
 }
 

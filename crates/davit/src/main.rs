@@ -14,8 +14,8 @@ mod output;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use crate::command::Outcome;
 use crate::globals::Globals;
+use crate::output::Outcome;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

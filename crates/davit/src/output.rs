@@ -6,6 +6,14 @@ use std::time::SystemTime;
 
 use crate::globals::{Globals, LogFormat};
 
+/// How a command ended that did not fail.
+pub(crate) enum Outcome {
+    /// With success.
+    Done,
+    /// With the exit code of the container's process.
+    Exit(u8),
+}
+
 /// A command that failed.
 pub(crate) struct Failure {
     /// The line: what was being done, from the outside in.

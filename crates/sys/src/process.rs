@@ -260,28 +260,6 @@ pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<(), Error> {
     .map(drop)
 }
 
-/// The size of a terminal, in characters (ioctl_tty(2), `TIOCGWINSZ`).
-///
-/// # Errors
-/// ENOTTY.
-pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Error> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel writes one struct to where it is told.
-    let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-    check("ioctl TIOCGWINSZ", ret.into()).map(|_| (size.ws_row, size.ws_col))
-}
-
-/// Sets the size of a terminal, in characters (ioctl_tty(2), `TIOCSWINSZ`).
-///
-/// # Errors
-/// ENOTTY.
-pub fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), Error> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel reads one struct.
-    let ret = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    check("ioctl TIOCSWINSZ", ret.into()).map(drop)
-}
-
 /// setdomainname(2): the NIS domain name of the uts namespace.
 ///
 /// # Errors

@@ -43,6 +43,18 @@ pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), E
     Ok(())
 }
 
+/// ioctl_tty(2) `TIOCGWINSZ`: the size of the terminal in characters, rows first.
+///
+/// # Errors
+/// ENOTTY.
+pub fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Error> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request fills one winsize.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    Errno::result(result).map_err(|errno| Error::new("ioctl(TIOCGWINSZ)", errno))?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
@@ -59,9 +71,6 @@ mod tests {
         unlock(master.as_fd()).unwrap();
         let terminal = peer(master.as_fd()).unwrap();
         resize(terminal.as_fd(), 31, 97).unwrap();
-        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the request fills one winsize.
-        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
-        assert_eq!((size.ws_row, size.ws_col), (31, 97));
+        assert_eq!(size(master.as_fd()), Ok((31, 97)));
     }
 }

@@ -8,10 +8,10 @@ use runtime::Id;
 use runtime::command::CreateRequest;
 use runtime::plan::ListenFds;
 
-use super::{About, Outcome, root};
+use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
-use crate::output;
+use crate::output::{self, Outcome};
 
 pub(super) const HELP: &str = "\
 usage: davit create [OPTIONS] ID

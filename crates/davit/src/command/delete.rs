@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use lexopt::Parser;
 
-use super::{About, Outcome, root};
+use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
-use crate::output;
+use crate::output::{self, Outcome};
 
 pub(super) const HELP: &str = "\
 usage: davit delete [OPTIONS] ID

@@ -8,10 +8,11 @@ use lexopt::Parser;
 use runtime::command::{self, ExecRequest, Executed};
 
 use super::create::{listen_fds, shield};
-use super::{About, Outcome, root};
+use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
+use crate::output::Outcome;
 
 pub(super) const HELP: &str = "\
 usage: davit exec [OPTIONS] ID COMMAND [ARGUMENTS]

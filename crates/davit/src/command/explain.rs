@@ -3,15 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use lexopt::Parser;
 use runtime::command::Explanation;
 use runtime::plan::CreateOptions;
 
-use super::Outcome;
 use crate::args::{self, Word};
 use crate::globals::Globals;
-use crate::output;
+use crate::output::{self, Outcome};
 
 pub(super) const HELP: &str = "\
 usage: davit explain [OPTIONS] [BUNDLE]
@@ -41,13 +40,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
                 "--no-new-keyring" => {
                     options.process.no_new_keyring = args::switch(parser, &option)?;
                 }
-                "--format" => {
-                    json = match args::text(parser, &option)?.as_str() {
-                        "json" => true,
-                        "text" => false,
-                        other => bail!("{option}: {other:?} is neither text nor json"),
-                    }
-                }
+                "--format" => json = args::json(parser, &option, "text")?,
                 other => return Err(args::other(other)),
             },
         }

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, anyhow};
 use lexopt::Parser;
 use runtime::signal;
 
-use super::{About, Outcome, root};
+use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
+use crate::output::Outcome;
 
 pub(super) const HELP: &str = "\
 usage: davit kill [OPTIONS] ID [SIGNAL]

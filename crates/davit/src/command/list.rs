@@ -1,14 +1,14 @@
 //! `davit list`
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use lexopt::Parser;
 use runtime::Id;
 use runtime::state::State;
 
-use super::{Outcome, root};
+use super::root;
 use crate::args::{self, Word};
 use crate::globals::Globals;
-use crate::output;
+use crate::output::{self, Outcome};
 
 pub(super) const HELP: &str = "\
 usage: davit list [OPTIONS]
@@ -28,13 +28,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
         match word {
             Word::Value(value) => return Err(args::unexpected(&value)),
             Word::Option(option) => match option.as_str() {
-                "--format" | "-f" => {
-                    json = match args::text(parser, &option)?.as_str() {
-                        "json" => true,
-                        "table" => false,
-                        other => bail!("{option}: {other:?} is neither table nor json"),
-                    }
-                }
+                "--format" | "-f" => json = args::json(parser, &option, "table")?,
                 "--quiet" | "-q" => quiet = args::switch(parser, &option)?,
                 other => return Err(args::other(other)),
             },

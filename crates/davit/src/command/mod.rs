@@ -6,6 +6,8 @@ mod exec;
 mod explain;
 mod kill;
 mod list;
+mod pause;
+mod ps;
 mod run;
 mod spec;
 mod start;
@@ -17,15 +19,7 @@ use runtime::{Id, Root};
 
 use crate::args;
 use crate::globals::{Globals, Next};
-use crate::output::{self, Failure};
-
-/// How a command ended that did not fail.
-pub(crate) enum Outcome {
-    /// With success.
-    Done,
-    /// With the exit code of the container's process.
-    Exit(u8),
-}
+use crate::output::{self, Failure, Outcome};
 
 /// A command of the program.
 struct Command {
@@ -36,7 +30,7 @@ struct Command {
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-const COMMANDS: [Command; 10] = [
+const COMMANDS: [Command; 13] = [
     Command { name: "create", help: create::HELP, failure: 1, run: create::run },
     Command { name: "delete", help: delete::HELP, failure: 1, run: delete::run },
     // As runc: an engine tells it from the exit codes of most programs.
@@ -44,6 +38,9 @@ const COMMANDS: [Command; 10] = [
     Command { name: "explain", help: explain::HELP, failure: 1, run: explain::run },
     Command { name: "kill", help: kill::HELP, failure: 1, run: kill::run },
     Command { name: "list", help: list::HELP, failure: 1, run: list::run },
+    Command { name: "pause", help: pause::PAUSE_HELP, failure: 1, run: pause::pause },
+    Command { name: "ps", help: ps::HELP, failure: 1, run: ps::run },
+    Command { name: "resume", help: pause::RESUME_HELP, failure: 1, run: pause::resume },
     Command { name: "run", help: run::HELP, failure: 1, run: run::run },
     Command { name: "spec", help: spec::HELP, failure: 1, run: spec::run },
     Command { name: "start", help: start::HELP, failure: 1, run: start::run },
@@ -73,8 +70,11 @@ commands:
   run       create and start a container, and wait for its end
   exec      run a further process in a container
   kill      send a signal to a container
+  pause     freeze the processes of a container
+  resume    let them go on
   delete    delete a container
   state     show the state of a container
+  ps        list the processes of a container
   list      list the containers
   spec      write a config.json to begin with
   explain   tell what create would do

@@ -5,11 +5,11 @@ use lexopt::Parser;
 use runtime::command::{self, Created};
 
 use super::create::{Arguments, shield};
-use super::{About, Outcome, root};
+use super::{About, root};
 use crate::args::{self, Word};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
-use crate::output;
+use crate::output::{self, Outcome};
 
 pub(super) const HELP: &str = "\
 usage: davit run [OPTIONS] ID

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use lexopt::Parser;
 use serde_json::{Value, json};
 
-use super::Outcome;
 use crate::args::{self, Word};
 use crate::globals::Globals;
+use crate::output::Outcome;
 
 pub(super) const HELP: &str = "\
 usage: davit spec [OPTIONS]

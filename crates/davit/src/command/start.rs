@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use lexopt::Parser;
 
-use super::{About, Outcome, root};
-use crate::args::{self, IdArgument, Word};
+use super::{About, root};
+use crate::args;
 use crate::globals::Globals;
+use crate::output::Outcome;
 
 pub(super) const HELP: &str = "\
 usage: davit start ID
@@ -14,14 +15,7 @@ Starts the program of a created container; returns when it was executed, or says
 ";
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let mut id = IdArgument::default();
-    while let Some(word) = args::next(parser)? {
-        match word {
-            Word::Value(value) => id.take(value)?,
-            Word::Option(option) => return Err(args::other(&option)),
-        }
-    }
-    let id = id.get()?;
+    let id = args::only_id(parser)?;
     runtime::command::start(&root(globals)?, &id).with_context(|| About(id))?;
     Ok(Outcome::Done)
 }
