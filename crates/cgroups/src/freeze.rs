@@ -86,7 +86,10 @@ impl Cgroup {
     }
 
     /// Thaws what only cgroup v1 has frozen: a signal, SIGKILL included, waits for that there.
-    pub(crate) fn thaw_v1(&self) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    /// A failed system call.
+    pub fn thaw_v1(&self) -> Result<(), Fault> {
         let has_freezer =
             |member: &&Member| member.controllers.iter().any(|name| name == "freezer");
         let Some(member) = self.members.iter().find(has_freezer) else { return Ok(()) };

@@ -39,17 +39,12 @@ impl Status {
                 _ => Self::Stopped,
             };
         };
+        let frozen = |cgroup: &cgroups::Cgroup| cgroup.is_frozen().unwrap_or(false);
         match record.stage {
             Stage::Creating => Self::Creating,
+            _ if record.cgroup.as_ref().is_some_and(frozen) => Self::Paused,
             // A `start` that was killed after its word of command has not written it down.
             Stage::Created if name == WAITING_NAME => Self::Created,
-            _ if record
-                .cgroup
-                .as_ref()
-                .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) =>
-            {
-                Self::Paused
-            }
             _ => Self::Running,
         }
     }

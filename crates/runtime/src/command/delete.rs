@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::kill;
+use super::{LOCK, kill};
 use crate::error::{Error, Result, Within};
 use crate::id::Id;
 use crate::record::{Entry, Record, Root};
@@ -11,9 +11,6 @@ use crate::state::{self, Status};
 
 /// How long the kernel may take to end processes and let go of their cgroup.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long another command on the same container is waited for.
-const LOCK: Duration = Duration::from_secs(30);
 
 /// Deletes a stopped or created container; with `force` any. Returns what went wrong afterwards
 /// and does not matter to the container, which is gone: failed poststop hooks.

@@ -26,6 +26,9 @@ pub fn kill(root: &Root, id: &Id, signal: i32, all: bool) -> Result<()> {
         Some(init) => send(&init, signal)?,
         None => false,
     };
+    if let (true, libc::SIGKILL, Some(cgroup)) = (sent, signal, &record.cgroup) {
+        cgroup.thaw_v1()?;
+    }
     if sent { Ok(()) } else { Err(Error::new("container not running")) }
 }
 

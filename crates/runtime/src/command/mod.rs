@@ -5,13 +5,22 @@ mod delete;
 mod exec;
 mod explain;
 mod kill;
+mod pause;
+mod ps;
 mod start;
 mod states;
+
+use std::time::Duration;
 
 pub use create::{CreateRequest, Created, create, start_at_once};
 pub use delete::delete;
 pub use exec::{ExecRequest, Executed, ProcessChanges, exec};
 pub use explain::{Explanation, explain};
 pub use kill::kill;
+pub use pause::{pause, resume};
+pub use ps::processes;
 pub use start::start;
 pub use states::{list, state};
+
+/// How long another command on the same container is waited for.
+const LOCK: Duration = Duration::from_secs(30);

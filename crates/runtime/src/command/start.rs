@@ -7,15 +7,13 @@ use namespaces::handshake::{Channel, Message, ReceiveError};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use sys::During;
 
+use super::LOCK;
 use crate::error::{Error, Result, Within};
 use crate::hook;
 use crate::id::Id;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
 use crate::state::{self, Status};
 use crate::step::InitPlan;
-
-/// How long another command on the same container is waited for.
-const LOCK: Duration = Duration::from_secs(30);
 
 /// How long the way to the user's program may take, hooks apart.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -43,7 +41,8 @@ const fn refusal(status: Status) -> &'static str {
     match status {
         Status::Creating => "container is still being created",
         Status::Created => "container is created",
-        Status::Running | Status::Paused => "container is running already",
+        Status::Running => "container is running already",
+        Status::Paused => "container is paused",
         Status::Stopped => "container is stopped: it cannot be started again",
     }
 }

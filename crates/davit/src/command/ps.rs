@@ -1,0 +1,97 @@
+//! `davit ps`
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use lexopt::Parser;
+
+use super::{About, root};
+use crate::args::{self, IdArgument, Word};
+use crate::globals::Globals;
+use crate::output::{self, Outcome};
+
+pub(super) const HELP: &str = "\
+usage: davit ps [OPTIONS] ID [PS OPTIONS]
+
+Lists the processes of a container: what the host's ps(1) says of them (-ef where no other options
+of it are given; they must leave its column PID).
+
+options:
+  -f, --format FORMAT      table (default), or json: the pids alone
+";
+
+pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
+    let mut id = IdArgument::default();
+    let (mut json, mut options) = (false, Vec::new());
+    while let Some(word) = args::next(parser)? {
+        match word {
+            Word::Value(value) => {
+                id.take(value)?;
+                // Whatever follows is ps's own.
+                options = parser.raw_args()?.collect();
+                break;
+            }
+            Word::Option(option) => match option.as_str() {
+                "--format" | "-f" => json = args::json(parser, &option, "table")?,
+                other => return Err(args::other(other)),
+            },
+        }
+    }
+    let id = id.get()?;
+    let work = || -> Result<String> {
+        let pids = runtime::command::processes(&root(globals)?, &id)?;
+        match json {
+            true => Ok(format!("{}\n", serde_json::to_string(&pids)?)),
+            false => rows_of(&table(options)?, &pids),
+        }
+    };
+    output::print(&work().with_context(|| About(id.clone()))?)?;
+    Ok(Outcome::Done)
+}
+
+/// What ps prints of all processes of the host.
+fn table(mut options: Vec<OsString>) -> Result<String> {
+    if options.is_empty() {
+        options.push("-ef".into());
+    }
+    let ps = Command::new("ps").args(options).stdin(Stdio::null()).output().context("ps")?;
+    if !ps.status.success() {
+        let said = String::from_utf8_lossy(&ps.stderr);
+        bail!("ps: {}", said.lines().next().unwrap_or("failed"));
+    }
+    Ok(String::from_utf8_lossy(&ps.stdout).into_owned())
+}
+
+/// The title and the rows about these processes.
+fn rows_of(table: &str, pids: &[i32]) -> Result<String> {
+    let mut lines = table.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title
+        .split_whitespace()
+        .position(|name| name == "PID")
+        .ok_or_else(|| anyhow!("ps: prints no column PID with these options"))?;
+    let wanted = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
+        pid.is_some_and(|pid| pids.contains(&pid))
+    };
+    let rows = std::iter::once(title).chain(lines.filter(wanted));
+    Ok(rows.map(|line| format!("{line}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows_of;
+
+    #[test]
+    fn only_the_rows_of_the_container() {
+        let table =
+            "UID   PID  PPID CMD\nroot    1     0 init 12\nroot   12     1 sleep 1\n\nx y\n";
+        assert_eq!(
+            rows_of(table, &[12, 99]).unwrap(),
+            "UID   PID  PPID CMD\nroot   12     1 sleep 1\n"
+        );
+        assert!(rows_of("CMD\nsleep\n", &[1]).is_err());
+        assert!(rows_of("", &[1]).is_err());
+    }
+}
