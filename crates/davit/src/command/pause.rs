@@ -7,7 +7,6 @@ use super::{About, root};
 use crate::args;
 use crate::globals::Globals;
 use crate::output::Outcome;
-use crate::output::Outcome;
 
 pub(super) const PAUSE_HELP: &str = "\
 usage: davit pause ID
