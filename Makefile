@@ -13,12 +13,18 @@ HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/
 TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: all build install uninstall demo test unit integration podman lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration podman lint fmt deps clean help
 
 all: build
 
+## toolchain: installs Debian's newest Rust where there is none (as root; rustup's is as good)
+toolchain:
+	@command -v $(CARGO) >/dev/null || { \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends rustc-web cargo-web gcc libc6-dev >/dev/null; }
+
 ## build: the static release binary, at target/davit
-build:
+build: toolchain
 	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release -p davit --target $(TARGET)
 	@mkdir -p target
 	@ln -f target/$(TARGET)/release/davit target/davit 2>/dev/null || cp -f target/$(TARGET)/release/davit target/davit
@@ -47,8 +53,8 @@ test: deps build
 	$(CARGO) test --locked --workspace --exclude integration
 	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
 
-## unit: the tests that need neither root nor the binary
-unit:
+## unit: the tests of the crates, without the binary
+unit: toolchain
 	$(CARGO) test --locked --workspace --exclude integration
 
 ## integration: the tests of the binary; RUNTIME=runc or crun runs the same with a peer
