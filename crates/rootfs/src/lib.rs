@@ -17,6 +17,7 @@ mod mountinfo;
 mod op;
 mod options;
 mod plan;
+pub mod supported;
 
 pub use apply::{Context, apply};
 pub use error::Error;

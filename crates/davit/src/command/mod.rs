@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod exec;
 mod explain;
+mod features;
 mod kill;
 mod list;
 mod pause;
@@ -30,12 +31,13 @@ struct Command {
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 14] = [
     Command { name: "create", help: create::HELP, failure: 1, run: create::run },
     Command { name: "delete", help: delete::HELP, failure: 1, run: delete::run },
     // As runc: an engine tells it from the exit codes of most programs.
     Command { name: "exec", help: exec::HELP, failure: 255, run: exec::run },
     Command { name: "explain", help: explain::HELP, failure: 1, run: explain::run },
+    Command { name: "features", help: features::HELP, failure: 1, run: features::run },
     Command { name: "kill", help: kill::HELP, failure: 1, run: kill::run },
     Command { name: "list", help: list::HELP, failure: 1, run: list::run },
     Command { name: "pause", help: pause::PAUSE_HELP, failure: 1, run: pause::pause },
@@ -78,6 +80,7 @@ commands:
   list      list the containers
   spec      write a config.json to begin with
   explain   tell what create would do
+  features  tell what is built in, as JSON
 
 davit COMMAND --help tells more.
 ";

@@ -1,0 +1,30 @@
+//! `davit features`
+
+use anyhow::Result;
+use lexopt::Parser;
+
+use crate::args::{self, Word};
+use crate::globals::Globals;
+use crate::output::{self, Outcome};
+
+pub(super) const HELP: &str = "\
+usage: davit features
+
+Prints what is built in as JSON (features.md of the specification), whatever this machine can do.
+";
+
+pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
+    while let Some(word) = args::next(parser)? {
+        match word {
+            Word::Value(value) => return Err(args::unexpected(&value)),
+            Word::Option(option) => return Err(args::other(&option)),
+        }
+    }
+    let about = [
+        ("run.davit.version", env!("CARGO_PKG_VERSION")),
+        ("run.davit.commit", env!("DAVIT_COMMIT")),
+    ];
+    let features = runtime::command::features(&about);
+    output::print(&format!("{}\n", serde_json::to_string_pretty(&features)?))?;
+    Ok(Outcome::Done)
+}
