@@ -21,7 +21,7 @@ use crate::{host, leftovers, rootfs, unique};
 pub const IMAGE: &str = "localhost/busybox";
 
 /// Where the image has an init that does nothing but reap, for pods.
-const PAUSE: &str = "/bin/catatonit";
+pub const PAUSE: &str = "/bin/catatonit";
 
 /// How long one call of podman may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ impl Podman {
         let engine = format!(
             "[engine]\nruntime = \"{name}\"\ncgroup_manager = \"cgroupfs\"\n\
              events_logger = \"file\"\nlock_type = \"file\"\ntmp_dir = \"{0}/tmp\"\n\
-             infra_image = \"{IMAGE}\"\ninfra_command = \"{PAUSE} -P\"\n",
+             infra_image = \"{IMAGE}\"\n",
             self.dir().display()
         );
         let (bin_dir, others) = match runtime().is_davit() {
@@ -148,7 +148,6 @@ impl Podman {
         rootfs::make(&root);
         let pause = installed("catatonit").expect("catatonit");
         fs::copy(pause, root.join(&PAUSE[1..])).expect("copy");
-        fs::write(root.join("bin/refused"), "#!/bin/sh\n").expect("write");
         let tar = self.path("image.tar");
         let made = Command::new("tar").args(["-cf", &tar, "-C"]).arg(&root).arg(".").status();
         assert!(made.is_ok_and(|status| status.success()), "tar");
@@ -186,6 +185,8 @@ impl Podman {
             .map(str::to_owned)
             .collect();
         Call::new(&all, &self.dir().join(format!("io/{number}")))
+            // conmon writes a file `oom` into its working directory.
+            .dir(self.dir())
             .env("CONTAINERS_CONF", self.path("containers.conf"))
             .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
             .within(DEADLINE)
@@ -292,9 +293,10 @@ impl Podman {
             list.map(|entry| entry.path()).collect::<Vec<_>>()
         };
         let place = self.dir().to_string_lossy().into_owned();
+        // runc has a FIFO among them.
         let ours = |file: &PathBuf| {
-            let bytes = fs::read(file).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).contains(&place)
+            let bytes = file.is_file().then(|| fs::read(file).unwrap_or_default());
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).contains(&place)
         };
         let containers = entries(&Path::new("/run").join(&runtime().name));
         containers.into_iter().filter(|dir| entries(dir).iter().any(ours)).collect()
@@ -328,6 +330,8 @@ impl Drop for Podman {
         let left = self.left();
         self.sweep();
         assert!(clean.is_some(), "left behind: {left:#?}, {removed:#?}");
-        removed.map(|rm| rm.exits(0));
+        for removal in removed {
+            removal.exits(0);
+        }
     }
 }
