@@ -14,11 +14,10 @@ Prints what is built in as JSON (features.md of the specification), whatever thi
 ";
 
 pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
-    while let Some(word) = args::next(parser)? {
-        match word {
-            Word::Value(value) => return Err(args::unexpected(&value)),
-            Word::Option(option) => return Err(args::other(&option)),
-        }
+    match args::next(parser)? {
+        None => {}
+        Some(Word::Value(value)) => return Err(args::unexpected(&value)),
+        Some(Word::Option(option)) => return Err(args::other(&option)),
     }
     let about = [
         ("run.davit.version", env!("CARGO_PKG_VERSION")),
