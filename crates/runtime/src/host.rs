@@ -65,7 +65,7 @@ impl Host {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
         };
-        let in_user_namespace = !is_whole(&read("/proc/self/uid_map")?);
+        let in_user_namespace = in_user_namespace()?;
         let setgroups = !in_user_namespace || read("/proc/self/setgroups")?.trim() == "allow";
         let uid = nix::unistd::geteuid().as_raw();
         let cgroups = match own_cgroup && uid == 0 && !in_user_namespace {
@@ -103,6 +103,15 @@ impl Host {
         let gids = linux.and_then(|linux| linux.gid_mappings().as_ref());
         if single(uids) && single(gids) { Writer::OwnId } else { Writer::Helpers }
     }
+}
+
+/// Whether this process is in a user namespace that is not the first one.
+///
+/// # Errors
+/// /proc is not there.
+pub(crate) fn in_user_namespace() -> Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").during("open");
+    Ok(!is_whole(&map.within(|| "/proc/self/uid_map")?))
 }
 
 /// Whether a map is that of the first user namespace.

@@ -26,6 +26,7 @@ use sys::During;
 
 use crate::error::{Error, Result, Within};
 use crate::hook::Hook;
+use crate::host::in_user_namespace;
 use crate::id::Id;
 use crate::plan::Base;
 use crate::process::Process;
@@ -86,6 +87,16 @@ pub struct Record {
 /// The form of [`Record`] that this version writes and reads.
 pub const VERSION: u32 = 1;
 
+/// An engine of an ordinary user calls us as root of a user namespace, and has its own directory.
+fn usual_root(is_root: bool, owns_the_machine: bool, own: Option<PathBuf>) -> Result<PathBuf> {
+    match own {
+        Some(directory) if !owns_the_machine => Ok(directory.join("davit")),
+        None if !is_root => Err(Error::new("no directory for the state of containers")
+            .hint("set XDG_RUNTIME_DIR or give --root")),
+        _ => Ok(PathBuf::from("/run/davit")),
+    }
+}
+
 /// The directory that holds all containers of one user.
 #[derive(Debug)]
 pub struct Root {
@@ -93,8 +104,8 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root at `path`, or the usual one: `/run/davit`, for an ordinary user
-    /// `$XDG_RUNTIME_DIR/davit`.
+    /// The root at `path`, or the usual one: `/run/davit`, for an ordinary user, also where a user
+    /// namespace makes him root, `$XDG_RUNTIME_DIR/davit`.
     ///
     /// # Errors
     /// A relative path; an ordinary user without `XDG_RUNTIME_DIR`.
@@ -103,14 +114,12 @@ impl Root {
             Some(path) => std::path::absolute(&path)
                 .during("getcwd")
                 .within(|| format!("--root {}", path.display()))?,
-            None if nix::unistd::geteuid().is_root() => PathBuf::from("/run/davit"),
-            None => match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
-                Some(directory) => PathBuf::from(directory).join("davit"),
-                None => {
-                    return Err(Error::new("no directory for the state of containers")
-                        .hint("set XDG_RUNTIME_DIR or give --root"));
-                }
-            },
+            None => {
+                let is_root = nix::unistd::geteuid().is_root();
+                let owns_the_machine = is_root && !in_user_namespace()?;
+                let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
+                usual_root(is_root, owns_the_machine, own.map(PathBuf::from))?
+            }
         };
         if path == Path::new("/") {
             return Err(Error::new("--root /: refused: every file there would be a container"));
@@ -383,5 +392,22 @@ impl Entry {
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let file = openat(&self.directory, name, flags | OFlag::O_NOFOLLOW, mode).during("open")?;
         File::from(file).write_all(bytes).during("write")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_root_is_the_users_own_where_the_machine_is_not() {
+        let own = || Some(PathBuf::from("/own"));
+        let usual = |is_root, owns, own| usual_root(is_root, owns, own).ok();
+        assert_eq!(usual(true, true, own()), Some("/run/davit".into()));
+        assert_eq!(usual(true, true, None), Some("/run/davit".into()));
+        assert_eq!(usual(true, false, own()), Some("/own/davit".into()));
+        assert_eq!(usual(true, false, None), Some("/run/davit".into()));
+        assert_eq!(usual(false, false, own()), Some("/own/davit".into()));
+        assert_eq!(usual(false, false, None), None);
     }
 }
