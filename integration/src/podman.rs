@@ -6,11 +6,14 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::call::{Call, Outcome, within};
@@ -32,10 +35,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What `make install` installs, before the path is filled in.
 const DROP_IN: &str = include_str!("../../contrib/containers.conf.d/50-davit.conf.in");
 
+/// The ordinary user of [`Podman::rootless`], whom no machine has.
+pub const USER: u32 = 54321;
+
+/// Calls `$@` as that user, with the home directory and the subordinate ids of $0/user, in a mount namespace where
+/// /etc knows of them.
+const AS_USER: &str = "for file in passwd group subuid subgid; do \
+    mount --bind $0/user/$file /etc/$file || exit; done; \
+    export HOME=$0/user XDG_RUNTIME_DIR=$0/xdg; \
+    exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
+
 /// podman, with a store of its own.
 #[derive(Debug)]
 pub struct Podman {
     name: String,
+    rootless: bool,
     dir: TempDir,
     calls: Cell<u32>,
 }
@@ -48,6 +62,17 @@ macro_rules! podman {
         $crate::skip_if!($crate::podman::missing());
         $crate::podman::Podman::new()
     }};
+}
+
+/// Why no ordinary user can run containers under podman here, if so.
+pub fn missing_for_users() -> Option<String> {
+    let program =
+        ["newuidmap", "newgidmap", "setpriv"].into_iter().find(|p| installed(p).is_none());
+    if let Some(program) = program {
+        return Some(format!("{program} is not installed"));
+    }
+    let file = ["/etc/subuid", "/etc/subgid"].into_iter().find(|file| !Path::new(file).exists());
+    file.map(|file| format!("there is no {file}")).or_else(missing)
 }
 
 /// Why nothing can run under podman here, if so.
@@ -79,14 +104,27 @@ impl Default for Podman {
 impl Podman {
     /// A store with the image in it.
     pub fn new() -> Self {
-        let name = unique();
-        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("mkdir");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let this = Self { name, dir, calls: Cell::new(0) };
+        let this = Self::empty(false);
         this.configure();
         this.make_network_namespace();
         this.import();
         this
+    }
+
+    /// The same for an ordinary user.
+    pub fn rootless() -> Self {
+        let this = Self::empty(true);
+        this.configure();
+        this.make_user();
+        this.import();
+        this
+    }
+
+    fn empty(rootless: bool) -> Self {
+        let name = unique();
+        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("mkdir");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        Self { name, rootless, dir, calls: Cell::new(0) }
     }
 
     fn configure(&self) {
@@ -96,8 +134,12 @@ impl Podman {
         fs::write(self.path("containers.conf"), self.containers_conf()).expect("write");
         let users = fs::read_to_string("/etc/subuid").unwrap_or_default();
         let user = users.split(':').next().unwrap_or_default();
+        let driver = match statfs(self.dir()).expect("statfs").filesystem_type() {
+            OVERLAYFS_SUPER_MAGIC => "vfs",
+            _ => "overlay",
+        };
         let storage = format!(
-            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n\
+            "[storage]\ndriver = \"{driver}\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n\
              [storage.options]\nroot-auto-userns-user = \"{user}\"\n",
             self.dir().display()
         );
@@ -139,6 +181,24 @@ impl Podman {
         assert!(made.is_ok_and(|status| status.success()), "unshare --net");
     }
 
+    fn make_user(&self) {
+        for dir in ["user", "xdg"] {
+            fs::create_dir(self.dir().join(dir)).expect("mkdir");
+        }
+        let home = self.path("user");
+        for (file, text) in [
+            ("passwd", format!("root:x:0:0::/root:/bin/sh\nu:x:{USER}:{USER}::{home}:/bin/sh\n")),
+            ("group", format!("root:x:0:\nu:x:{USER}:\n")),
+            ("subuid", format!("{USER}:500000:65536\n")),
+            ("subgid", format!("{USER}:500000:65536\n")),
+        ] {
+            fs::write(self.dir().join("user").join(file), text).expect("write");
+        }
+        for dir in ["", "user", "xdg", "networks"] {
+            chown(self.dir().join(dir), Some(USER), Some(USER)).expect("chown");
+        }
+    }
+
     fn network_namespace(&self) -> PathBuf {
         self.dir().join("netns")
     }
@@ -175,15 +235,16 @@ impl Podman {
         format!("--cgroup-parent=/{}", self.name)
     }
 
-    /// Any program in podman's network namespace.
+    /// Any program where podman is: in its network namespace, or as its user.
     pub fn on_the_host(&self, words: &[&str]) -> Call {
         let number = self.calls.replace(self.calls.get() + 1);
         let enter = format!("--net={}", self.network_namespace().display());
-        let all: Vec<String> = ["nsenter", &enter]
-            .into_iter()
-            .chain(words.iter().copied())
-            .map(str::to_owned)
-            .collect();
+        let place = self.dir().to_str().expect("utf-8");
+        let before = match self.rootless {
+            true => &["unshare", "--mount", "sh", "-c", AS_USER, place][..],
+            false => &["nsenter", &enter],
+        };
+        let all: Vec<String> = before.iter().chain(words).map(|word| (*word).to_owned()).collect();
         Call::new(&all, &self.dir().join(format!("io/{number}")))
             // conmon writes a file `oom` into its working directory.
             .dir(self.dir())
@@ -207,7 +268,9 @@ impl Podman {
     /// `podman run OPTIONS... IMAGE COMMAND...`
     pub fn run_call(&self, options: &[&str], command: &[&str]) -> Call {
         let parent = self.cgroup_parent();
-        let mut all = vec!["run", &parent];
+        let mut all = vec!["run"];
+        // An ordinary user stays in the cgroup that he was given.
+        all.extend((!self.rootless).then_some(&*parent));
         all.extend(options);
         all.push(IMAGE);
         all.extend(command);
@@ -298,7 +361,8 @@ impl Podman {
             let bytes = file.is_file().then(|| fs::read(file).unwrap_or_default());
             String::from_utf8_lossy(&bytes.unwrap_or_default()).contains(&place)
         };
-        let containers = entries(&Path::new("/run").join(&runtime().name));
+        let run = if self.rootless { self.dir().join("xdg") } else { "/run".into() };
+        let containers = entries(&run.join(&runtime().name));
         containers.into_iter().filter(|dir| entries(dir).iter().any(ours)).collect()
     }
 }
@@ -312,6 +376,11 @@ impl Podman {
 
     /// Takes away by force whatever is left, and what is this test's own.
     fn sweep(&self) {
+        // The process that holds an ordinary user's namespaces between two calls of podman.
+        let pause = fs::read_to_string(self.dir().join("tmp/pause.pid")).unwrap_or_default();
+        if let Ok(pid) = pause.trim().parse() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         for state in self.states() {
             let _ = fs::remove_dir_all(state);
         }
