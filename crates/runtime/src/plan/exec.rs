@@ -1,7 +1,7 @@
 //! A running container and a process -> the plan of `exec`.
 
 use namespaces::Kind;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxDeviceCgroup, Process};
 use privileges::capability;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::slot;
 use crate::step::{InitPlan, Op, Section};
 
-/// What `exec` must know of the configuration that the container was made from.
+/// What `exec` and `update` must know of the configuration that the container was made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Base {
     /// `process` of config.json.
@@ -24,6 +24,9 @@ pub struct Base {
     pub kinds: Vec<Kind>,
     /// Whether its user namespace lets processes set groups.
     pub setgroups: bool,
+    /// `linux.resources.devices`
+    #[serde(default)]
+    pub devices: Vec<LinuxDeviceCgroup>,
 }
 
 /// All that a plan is made from.

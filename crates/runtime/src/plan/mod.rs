@@ -1,8 +1,11 @@
 //! Everything that will be done, decided before anything is done.
 
+mod cgroup;
 mod create;
 mod exec;
 mod program;
+mod spec;
+mod way;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,8 +16,10 @@ use oci_spec::runtime::{BoxBuilder, Process};
 use crate::hook::Hook;
 use crate::step::InitPlan;
 
-pub use create::{Inputs, cgroup_request, create, kinds};
+pub use cgroup::request as cgroup_request;
+pub use create::{Inputs, create};
 pub use exec::{Base, ExecInputs, exec};
+pub use spec::kinds;
 
 /// Which cgroup driver makes the container's cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

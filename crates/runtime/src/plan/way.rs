@@ -1,0 +1,101 @@
+//! The way of a new container's init, from its birth to the word `start`.
+
+use std::ffi::{CStr, CString};
+
+use oci_spec::runtime::{Process, Spec};
+
+use super::program;
+use super::{CreateOptions, ProcessOptions};
+use crate::error::{Error, Result};
+use crate::hook::{self, Moment};
+use crate::slot;
+use crate::state::WAITING_NAME;
+use crate::step::{Op, Section};
+
+/// What the state of hooks inside says, before and after the pid.
+pub(super) type Told<'a> = &'a dyn Fn(Moment) -> (String, String);
+
+/// What the way is made of.
+pub(super) struct Way<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) process: &'a Process,
+    pub(super) options: &'a CreateOptions,
+    pub(super) cgroup: &'a [cgroups::Op],
+    pub(super) namespaces: &'a namespaces::Plan,
+    pub(super) rootfs: &'a [rootfs::Op],
+    pub(super) ignored_signals: u64,
+    /// Whether the runtime has hooks to run before the root changes.
+    pub(super) runtime_hooks: bool,
+    pub(super) told: Told<'a>,
+}
+
+impl Way<'_> {
+    /// The sections up to the last hook before the user's program.
+    pub(super) fn sections(&self) -> Result<Vec<Section>> {
+        let [outside, build, enter] = rootfs::phases(self.rootfs);
+        let begin =
+            vec![stage(c"davit:ns"), Op::DieWithRuntime, Op::DefaultSignals(self.ignored_signals)];
+        Ok(vec![
+            Section::Namespaces(self.launch()),
+            Section::Process(begin),
+            Section::Namespaces(self.namespaces.enter.clone()),
+            // The death signal of the first process is not that of a second one.
+            Section::Process(vec![stage(c"davit:root"), Op::DieWithRuntime]),
+            Section::Namespaces(self.namespaces.configure.clone()),
+            Section::Rootfs([outside, build].concat()),
+            Section::Process(self.before_root()?),
+            Section::Rootfs(enter.to_vec()),
+            Section::Process(self.waiting()?),
+        ])
+    }
+
+    /// What is done before init executes: in the cgroup from the start, and while /proc/self is
+    /// still the runtime's to write.
+    fn launch(&self) -> Vec<namespaces::Op> {
+        let is_legacy = |op: &&cgroups::Op| matches!(op, cgroups::Op::Make { controllers, .. } if !controllers.is_empty());
+        let trees = self.cgroup.iter().filter(is_legacy).count();
+        let slots = (slot::CGROUP..).take(trees);
+        let mut ops: Vec<_> = slots.map(|slot| namespaces::Op::EnterCgroup { slot }).collect();
+        ops.extend(self.process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
+        ops.extend(self.namespaces.launch.iter().cloned());
+        ops
+    }
+
+    /// Between the tree of mounts and the change of root.
+    fn before_root(&self) -> Result<Vec<Op>> {
+        let mut ops = Vec::new();
+        if self.process.terminal() == Some(true) {
+            ops.push(Op::SendConsole { slot: slot::MASTER });
+        }
+        if self.runtime_hooks {
+            ops.push(Op::RuntimeHooks);
+        }
+        ops.extend(self.hooks(Moment::CreateContainer)?);
+        Ok(ops)
+    }
+
+    /// From the report that the container is created to the last hook.
+    fn waiting(&self) -> Result<Vec<Op>> {
+        let process: &ProcessOptions = &self.options.process;
+        let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
+        let mut ops = vec![program::find(self.process, process)?, Op::Stage(name), Op::Created];
+        if !self.options.start_at_once {
+            ops.push(Op::AwaitStart { slot: slot::START });
+        }
+        ops.push(stage(c"davit:start"));
+        ops.extend(self.hooks(Moment::StartContainer)?);
+        Ok(ops)
+    }
+
+    fn hooks(&self, moment: Moment) -> Result<Vec<Op>> {
+        let run = |hook| {
+            let (state_before_pid, state_after_pid) = (self.told)(moment);
+            Op::Hook { hook, state_before_pid, state_after_pid }
+        };
+        Ok(hook::plan(self.spec, moment)?.into_iter().map(run).collect())
+    }
+}
+
+fn stage(name: &CStr) -> Op {
+    Op::Stage(name.to_owned())
+}
