@@ -6,6 +6,7 @@
 //! Cgroup::planned   the record of it, to be stored before anything is made        (pure)
 //! apply             makes and writes them                                         (system calls)
 //! Cgroup            join, freeze, kill, remove: from the record alone
+//! update            new limits for a cgroup that lives, all of them or none
 //! ```
 //!
 //! There is no legacy mode and no unified mode: a [`Layout`] is a list of places, and each controller
@@ -35,6 +36,7 @@ mod path;
 mod plan;
 mod remove;
 mod resources;
+mod update;
 
 pub use apply::{Applied, apply};
 pub use cgroup::{Cgroup, Member};
@@ -44,3 +46,4 @@ pub use join::Join;
 pub use layout::{Hierarchy, Host, Layout, Unified};
 pub use op::{Missing, Op};
 pub use plan::{Request, plan, plan_resources};
+pub use update::{Current, Unfinished, plan_device_update, plan_update, update};

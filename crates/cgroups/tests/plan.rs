@@ -143,7 +143,7 @@ fn limits_become_these_files() {
         (
             r#"{"memory":{"limit":-1,"reservation":-1,"swap":-1}}"#,
             "memory.swap.max=max? memory.max=max memory.low=max",
-            "memory.limit_in_bytes=-1 memory.memsw.limit_in_bytes=-1? memory.soft_limit_in_bytes=-1",
+            "memory.memsw.limit_in_bytes=-1? memory.limit_in_bytes=-1 memory.soft_limit_in_bytes=-1",
         ),
         (
             r#"{"memory":{"limit":-1}}"#,

@@ -133,7 +133,10 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> 
 }
 
 /// No field may hold a NUL: the kernel would cut the string there.
-fn refuse_nul(text: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The field that does.
+pub(crate) fn refuse_nul(text: &[u8]) -> Result<()> {
     const ESCAPED: &[u8] = br"\u0000";
     if !text.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
         return Ok(());
@@ -206,7 +209,7 @@ pub(crate) fn unknown_fields(text: &[u8]) -> Result<Vec<String>> {
 }
 
 /// serde_ignored writes `?` where an Option is entered.
-fn tidy(path: &str) -> String {
+pub(crate) fn tidy(path: &str) -> String {
     path.split('.').filter(|part| *part != "?").collect::<Vec<_>>().join(".")
 }
 

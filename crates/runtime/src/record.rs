@@ -3,7 +3,8 @@
 //! ```text
 //! ROOT/ID/record.json   the record; replaced as a whole
 //! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures
-//! ROOT/ID/exec.json     what `exec` must know of config.json
+//! ROOT/ID/exec.json     what `exec` and `update` must know of config.json
+//! ROOT/ID/devices.json  device rules that `update` has added
 //! ROOT/ID/start.sock    where a created container waits for `start`
 //! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
 //! ```
@@ -21,6 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use oci_spec::runtime::LinuxDeviceCgroup;
 use serde::{Deserialize, Serialize};
 use sys::During;
 
@@ -35,6 +37,7 @@ const RECORD: &str = "record.json";
 const FRESH: &str = "record.new";
 const PLAN: &str = "plan";
 const BASE: &str = "exec.json";
+const DEVICES: &str = "devices.json";
 const CGROUP: &str = "cgroup";
 
 /// The name of the socket on which a created container waits.
@@ -284,12 +287,38 @@ impl Entry {
     /// # Errors
     /// ENOSPC and the like.
     pub fn write_record(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record).map_err(|error| Error::new(error.to_string()))?;
+        self.replace(RECORD, record)
+    }
+
+    fn replace(&self, name: &str, content: &(impl Serialize + ?Sized)) -> Result<()> {
+        let text = serde_json::to_vec(content).map_err(|error| Error::new(error.to_string()))?;
         let replace = || -> std::result::Result<(), sys::Error> {
             self.write(FRESH, &text)?;
-            renameat(&self.directory, FRESH, &self.directory, RECORD).during("rename")
+            renameat(&self.directory, FRESH, &self.directory, name).during("rename")
         };
-        replace().within(|| RECORD)
+        replace().within(|| name)
+    }
+
+    /// The device rules that `update` has added so far.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub fn device_rules(&self) -> Result<Vec<LinuxDeviceCgroup>> {
+        match std::fs::symlink_metadata(self.path_of(DEVICES)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => self
+                .read(DEVICES)
+                .and_then(|text| crate::bundle::from_json(&text))
+                .within(|| DEVICES),
+        }
+    }
+
+    /// Keeps them.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn write_device_rules(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
+        self.replace(DEVICES, rules)
     }
 
     /// Keeps the plan that init walks.

@@ -8,12 +8,16 @@ pub use program::{Instruction, Program};
 
 use std::path::Path;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
-use crate::{Error, Host, Missing, Op};
+use crate::{Error, Host, Layout, Missing, Op};
 use rule::Rule;
+use table::Table;
 
 const FIELD: &str = "linux.resources.devices";
+
+/// Where the rules of an update come from.
+const UPDATE: &str = "device rule";
 
 /// Whether config.json has rules of its own.
 pub(crate) fn asked(resources: Option<&LinuxResources>) -> bool {
@@ -24,13 +28,15 @@ pub(crate) fn asked(resources: Option<&LinuxResources>) -> bool {
 
 /// The rules of config.json, then those of every container. What no rule allows is denied.
 pub(crate) fn rules(resources: Option<&LinuxResources>) -> Result<Vec<Rule>, Error> {
-    let spec = resources.and_then(|resources| resources.devices().as_ref());
-    let mut rules = Vec::new();
-    for (index, entry) in spec.into_iter().flatten().enumerate() {
-        rules.push(Rule::parse(entry, &format!("{FIELD}[{index}]"))?);
-    }
+    let spec = resources.and_then(|resources| resources.devices().as_deref());
+    let mut rules = parse(spec.unwrap_or_default(), FIELD)?;
     rules.extend(rule::DEFAULT);
     Ok(rules)
+}
+
+fn parse(entries: &[LinuxDeviceCgroup], field: &str) -> Result<Vec<Rule>, Error> {
+    let parse = |(index, entry)| Rule::parse(entry, &format!("{field}[{index}]"));
+    entries.iter().enumerate().map(parse).collect()
 }
 
 /// The filter, where this host has one: the `devices` controller of v1, or eBPF on cgroup v2.
@@ -44,20 +50,8 @@ pub(crate) fn plan(
         return Ok(Vec::new());
     }
     if let Some(tree) = host.layout.hierarchy("devices") {
-        let table = table::Table::of(rules)?;
-        let write = |file: &str, values: Vec<String>| Op::Write {
-            directory: tree.mountpoint.join(path),
-            file: file.to_owned(),
-            values,
-            missing: Missing::Refused,
-            field: FIELD.into(),
-        };
-        let [(base, all), (exception, lines)] = table.files();
-        let mut ops = vec![write(base, all)];
-        if !lines.is_empty() {
-            ops.push(write(exception, lines));
-        }
-        return Ok(ops);
+        let files = Table::of(rules)?.files();
+        return Ok(writes(&tree.mountpoint.join(path), files));
     }
     match &host.layout.unified {
         Some(tree) => Ok(vec![Op::Devices {
@@ -70,4 +64,47 @@ pub(crate) fn plan(
         }
         None => Ok(Vec::new()),
     }
+}
+
+/// The steps from the rules of config.json and of updates `before` to these with `more` after them.
+pub(crate) fn plan_update(
+    [config, before, more]: [&[LinuxDeviceCgroup]; 3],
+    path: &Path,
+    layout: &Layout,
+) -> Result<Vec<Op>, Error> {
+    let mut old = parse(config, FIELD)?;
+    old.extend(rule::DEFAULT);
+    old.extend(parse(before, UPDATE)?);
+    let mut new = old.clone();
+    new.extend(parse(more, UPDATE)?);
+    if let Some(tree) = layout.hierarchy("devices") {
+        // The rules that are there were possible: what is not is among the new ones.
+        let table = Table::of(&new).map_err(|error| match error {
+            Error::Value { reason, .. } => Error::value(UPDATE, reason),
+            error => error,
+        })?;
+        let files = Table::of(&old)?.change_to(&table);
+        return Ok(writes(&tree.mountpoint.join(path), files));
+    }
+    match &layout.unified {
+        Some(tree) => Ok(vec![Op::Devices {
+            directory: tree.mountpoint.join(path),
+            program: Program::of(&new)?,
+            optional: false,
+        }]),
+        None => Err(Error::NoController { field: UPDATE.into(), controller: "devices".into() }),
+    }
+}
+
+/// One step for each file that has lines.
+fn writes(directory: &Path, files: [(&'static str, Vec<String>); 2]) -> Vec<Op> {
+    let files = files.into_iter().filter(|(_, lines)| !lines.is_empty());
+    let write = |(file, values): (&str, Vec<String>)| Op::Write {
+        directory: directory.to_path_buf(),
+        file: file.to_owned(),
+        values,
+        missing: Missing::Refused,
+        field: FIELD.into(),
+    };
+    files.map(write).collect()
 }

@@ -41,6 +41,27 @@ impl Table {
         [(base, vec!["a".to_owned()]), (exception, lines)]
     }
 
+    /// The two files to write in a cgroup that has this list, so that it has the other one. Nothing is
+    /// taken away for a moment that shall stay: a program may be using it.
+    pub(crate) fn change_to(&self, other: &Self) -> [(&'static str, Vec<String>); 2] {
+        let [(base, _), (exception, _)] = other.files();
+        if self.allow != other.allow {
+            return other.files();
+        }
+        [(base, self.beyond(other)), (exception, other.beyond(self))]
+    }
+
+    /// The exceptions here that are not there.
+    fn beyond(&self, there: &Self) -> Vec<String> {
+        let left = |rule: &Rule| {
+            let same = |other: &&Rule| Rule { access: rule.access, ..**other } == *rule;
+            let kept = there.exceptions.iter().find(same).map_or(0, |other| other.access);
+            Rule { access: rule.access & !kept, ..*rule }
+        };
+        let left = self.exceptions.iter().map(left).filter(|rule| rule.access != 0);
+        left.map(|rule| rule.to_string()).collect()
+    }
+
     /// Adds one rule about block or about character devices.
     fn add(&mut self, rule: Rule, index: usize) -> Result<(), Error> {
         if rule.allow != self.allow {
@@ -148,6 +169,34 @@ mod tests {
         assert_eq!(lines[0], "c *:* m");
         assert_eq!(lines[2], "c 1:3 rwm");
         assert_eq!(lines[10], "c 136:* rwm");
+    }
+
+    #[test]
+    fn a_change_touches_only_what_changes() {
+        let rule = |allow, minor, access| Rule {
+            allow,
+            kind: Kind::Char,
+            major: Some(10),
+            minor: Some(minor),
+            access,
+        };
+        let mut rules = DEFAULT.to_vec();
+        rules.push(rule(true, 229, READ));
+        let old = Table::of(&rules).unwrap();
+        assert_eq!(old.change_to(&old), [("devices.deny", vec![]), ("devices.allow", vec![])]);
+        rules.extend([rule(true, 229, ALL), rule(false, 200, READ), rule(true, 1, ALL)]);
+        let new = Table::of(&rules).unwrap();
+        let [(deny, less), (allow, more)] = old.change_to(&new);
+        assert_eq!((deny, less), ("devices.deny", vec!["c 10:200 r".to_owned()]));
+        let expected = ["c 10:229 wm".to_owned(), "c 10:1 rwm".to_owned()];
+        assert_eq!((allow, more), ("devices.allow", expected.to_vec()));
+        let all = Rule { allow: true, kind: Kind::Any, major: None, minor: None, access: ALL };
+        let open = Table::of(&[all]).unwrap();
+        assert_eq!(
+            open.change_to(&Table::of(&[all, rule(false, 1, READ)]).unwrap()),
+            [("devices.allow", vec![]), ("devices.deny", vec!["c 10:1 r".to_owned()])]
+        );
+        assert_eq!(new.change_to(&open)[0], ("devices.allow", vec!["a".to_owned()]));
     }
 
     #[test]

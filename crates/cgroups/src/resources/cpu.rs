@@ -91,6 +91,7 @@ impl Cpu {
         if let Some(period) = self.period {
             plan.write(place, "cpu.cfs_period_us", period, field!("period"));
         }
+        self.make_room_for_quota(plan, place, "cpu.cfs_burst_us");
         if let Some(quota) = self.quota {
             plan.write(place, "cpu.cfs_quota_us", quota, field!("quota"));
         }
@@ -113,7 +114,12 @@ impl Cpu {
             return Err(Error::NotOnV2 { field: field!("realtimePeriod") });
         }
         self.weight(plan, place, "cpu.weight", self.shares.map(weight));
-        let max = match (self.quota, self.period) {
+        // One file holds both, and a period alone is no word about the quota that is there.
+        let quota = match self.period {
+            Some(_) => self.quota.or_else(|| plan.current.and_then(|current| current.quota)),
+            None => self.quota,
+        };
+        let max = match (quota, self.period) {
             (None, None) => None,
             (None | Some(-1), Some(period)) => Some((format!("max {period}"), field!("period"))),
             (Some(-1), None) => Some(("max".to_owned(), field!("quota"))),
@@ -121,6 +127,7 @@ impl Cpu {
             (Some(quota), None) => Some((quota.to_string(), field!("quota"))),
             (Some(quota), Some(period)) => Some((format!("{quota} {period}"), field!("quota"))),
         };
+        self.make_room_for_quota(plan, place, "cpu.max.burst");
         if let Some((value, field)) = max {
             plan.write(place, "cpu.max", value, field);
         }
@@ -128,6 +135,13 @@ impl Cpu {
             plan.write(place, "cpu.max.burst", burst, field!("burst"));
         }
         Ok(())
+    }
+
+    /// The kernel refuses a quota below the burst that is there, which is going to change too.
+    fn make_room_for_quota(&self, plan: &mut Plan<'_>, place: &Place, file: &str) {
+        if plan.current.is_some() && self.quota.is_some() && self.burst.is_some() {
+            plan.write(place, file, 0, field!("burst"));
+        }
     }
 
     /// An idle cgroup refuses a weight, and leaving idleness resets it: so 0 goes before the

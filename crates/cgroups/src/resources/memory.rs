@@ -3,7 +3,7 @@
 use oci_spec::runtime::LinuxMemory;
 
 use super::{Field, Place, Plan, Version, or_max};
-use crate::{Error, Missing, Op};
+use crate::{Current, Error, Missing, Op};
 
 macro_rules! field {
     ($name:literal) => {
@@ -21,7 +21,7 @@ struct Legacy {
 }
 
 pub(super) fn plan(plan: &mut Plan<'_>, memory: &LinuxMemory) -> Result<(), Error> {
-    check(memory)?;
+    check(memory, plan.current.unwrap_or_default())?;
     let version = match plan.layout.hierarchy("memory") {
         Some(_) => Version::V1,
         None => Version::V2,
@@ -82,7 +82,7 @@ fn first_field(memory: &LinuxMemory, version: Version) -> Option<Field> {
     asked.into_iter().find(|(asked, _)| *asked).map(|(_, field)| field)
 }
 
-fn check(memory: &LinuxMemory) -> Result<(), Error> {
+fn check(memory: &LinuxMemory, current: Current) -> Result<(), Error> {
     let legacy = Legacy::of(memory);
     for (value, field) in [
         (memory.limit(), field!("limit")),
@@ -104,38 +104,72 @@ fn check(memory: &LinuxMemory) -> Result<(), Error> {
     if legacy.swappiness.is_some_and(|value| value > 100) {
         return Err(Error::value(field!("swappiness"), "must be 0 to 100"));
     }
-    // `swap` is memory and swap together, so it says something only on top of a memory limit.
-    match (memory.swap(), memory.limit()) {
-        (None | Some(-1), _) => Ok(()),
+    check_swap(memory, current)
+}
+
+/// `swap` is memory and swap together, so it says something only on top of a limit of memory: the new
+/// one, or the one that stays.
+fn check_swap(memory: &LinuxMemory, current: Current) -> Result<(), Error> {
+    match (memory.swap(), memory.limit().or(current.memory)) {
+        (None | Some(-1), _) => {}
         (Some(_), None | Some(-1)) => {
-            Err(Error::value(field!("swap"), "needs linux.resources.memory.limit as well"))
+            return Err(Error::value(field!("swap"), "needs linux.resources.memory.limit as well"));
         }
-        (Some(swap), Some(limit)) if swap < limit => Err(Error::value(
-            field!("swap"),
-            "is memory and swap together: it cannot be below linux.resources.memory.limit",
+        (Some(swap), Some(limit)) if swap < limit => {
+            return Err(Error::value(
+                field!("swap"),
+                "is memory and swap together: it cannot be below linux.resources.memory.limit",
+            ));
+        }
+        (Some(_), Some(_)) => {}
+    }
+    match (memory.swap(), memory.limit(), current.memory_and_swap) {
+        (None, Some(limit), Some(both)) if both != -1 && limit > both => Err(Error::value(
+            field!("limit"),
+            format!(
+                "is above the {both} bytes of memory and swap together: linux.resources.memory.swap \
+                 must be raised with it"
+            ),
         )),
-        (Some(_), Some(_)) => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// cgroup v1 wants memory.memsw at or above memory.limit at every moment: in a new cgroup, where
-/// both are unlimited, the memory limit goes first.
+/// cgroup v1 wants memory.memsw at or above memory.limit at every moment: what is raised goes from
+/// above, what is lowered from below. In a new cgroup both are unlimited.
 fn limits_v1(plan: &mut Plan<'_>, place: &Place, memory: &LinuxMemory) {
-    let swap_file = "memory.memsw.limit_in_bytes";
+    // No limit of memory means none of both.
+    let unlimited = memory.limit().filter(|limit| *limit == -1);
+    let swap = memory.swap().or(unlimited);
+    if raises_swap(swap, plan.current) {
+        swap_v1(plan, place, memory, swap);
+    }
     if let Some(limit) = memory.limit() {
-        if limit == -1 && memory.swap().is_none() {
-            let none = vec!["-1".to_owned()];
-            plan.write_or(place, swap_file, none, Missing::Fine, field!("limit"));
-        }
         plan.write(place, "memory.limit_in_bytes", limit, field!("limit"));
     }
-    if let Some(swap) = memory.swap() {
-        // Without swap accounting there is no file, and "no limit" is what one has.
-        let missing = if swap == -1 { Missing::Fine } else { Missing::Refused };
-        plan.write_or(place, swap_file, vec![swap.to_string()], missing, field!("swap"));
+    if !raises_swap(swap, plan.current) {
+        swap_v1(plan, place, memory, swap);
     }
     if let Some(reservation) = memory.reservation() {
         plan.write(place, "memory.soft_limit_in_bytes", reservation, field!("reservation"));
+    }
+}
+
+fn swap_v1(plan: &mut Plan<'_>, place: &Place, memory: &LinuxMemory, swap: Option<i64>) {
+    let Some(swap) = swap else { return };
+    // Without swap accounting there is no file, and "no limit" is what one has.
+    let missing = if swap == -1 { Missing::Fine } else { Missing::Refused };
+    let field = if memory.swap().is_some() { field!("swap") } else { field!("limit") };
+    let values = vec![swap.to_string()];
+    plan.write_or(place, "memory.memsw.limit_in_bytes", values, missing, field);
+}
+
+/// Whether memory and swap together will be as much as now, or more.
+fn raises_swap(swap: Option<i64>, current: Option<Current>) -> bool {
+    match (swap, current.and_then(|current| current.memory_and_swap)) {
+        (Some(-1), _) => true,
+        (Some(swap), Some(now)) => now != -1 && swap >= now,
+        _ => false,
     }
 }
 
@@ -159,9 +193,15 @@ fn legacy_v1(plan: &mut Plan<'_>, place: &Place, legacy: &Legacy) {
 }
 
 fn limits_v2(plan: &mut Plan<'_>, place: &Place, memory: &LinuxMemory) {
+    if let (Some(true), Some(Ok(limit))) =
+        (memory.check_before_update(), memory.limit().map(u64::try_from))
+    {
+        plan.push(Op::CheckUsage { directory: place.directory.clone(), limit });
+    }
     // Swap first, as a limit of memory may push pages out at once.
     if let Some(swap) = memory.swap() {
-        let value = match (swap, memory.limit()) {
+        let current = plan.current.and_then(|current| current.memory);
+        let value = match (swap, memory.limit().or(current)) {
             (-1, _) | (_, None) => "max".to_owned(),
             (swap, Some(limit)) => swap.saturating_sub(limit).to_string(),
         };
@@ -171,9 +211,6 @@ fn limits_v2(plan: &mut Plan<'_>, place: &Place, memory: &LinuxMemory) {
         plan.write_or(place, "memory.swap.max", vec![value], missing, field!("swap"));
     }
     if let Some(limit) = memory.limit() {
-        if let (Some(true), Ok(limit)) = (memory.check_before_update(), u64::try_from(limit)) {
-            plan.push(Op::CheckUsage { directory: place.directory.clone(), limit });
-        }
         plan.write(place, "memory.max", or_max(limit), field!("limit"));
     }
     if let Some(reservation) = memory.reservation() {

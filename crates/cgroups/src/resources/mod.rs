@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 
 use crate::plan::above;
-use crate::{Error, Layout, Missing, Op};
+use crate::{Current, Error, Layout, Missing, Op};
 
 type Field = Cow<'static, str>;
 
@@ -23,6 +23,8 @@ type Field = Cow<'static, str>;
 pub(crate) struct Plan<'a> {
     layout: &'a Layout,
     path: &'a Path,
+    /// The limits of a cgroup that lives; none of one that is going to be made.
+    current: Option<Current>,
     /// The cgroup v2 controllers needed, in order of need, each with the first field that needs it.
     needed: Vec<(String, Field)>,
     steps: Vec<Op>,
@@ -72,7 +74,12 @@ pub(crate) fn plan(plan: &mut Plan<'_>, resources: &LinuxResources) -> Result<()
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(layout: &'a Layout, path: &'a Path) -> Self {
-        Self { layout, path, needed: Vec::new(), steps: Vec::new() }
+        Self { layout, path, current: None, needed: Vec::new(), steps: Vec::new() }
+    }
+
+    /// For a cgroup that has limits already.
+    pub(crate) fn for_update(layout: &'a Layout, path: &'a Path, current: Current) -> Self {
+        Self { current: Some(current), ..Self::new(layout, path) }
     }
 
     /// Where a controller is that has one name in v1 and maybe another in v2.

@@ -13,6 +13,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use anyhow::Result;
 use lexopt::Parser;
@@ -31,7 +32,7 @@ struct Command {
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-const COMMANDS: [Command; 14] = [
+const COMMANDS: [Command; 15] = [
     Command { name: "create", help: create::HELP, failure: 1, run: create::run },
     Command { name: "delete", help: delete::HELP, failure: 1, run: delete::run },
     // As runc: an engine tells it from the exit codes of most programs.
@@ -47,6 +48,7 @@ const COMMANDS: [Command; 14] = [
     Command { name: "spec", help: spec::HELP, failure: 1, run: spec::run },
     Command { name: "start", help: start::HELP, failure: 1, run: start::run },
     Command { name: "state", help: state::HELP, failure: 1, run: state::run },
+    Command { name: "update", help: update::HELP, failure: 1, run: update::run },
 ];
 
 const HELP: &str = "\
@@ -72,6 +74,7 @@ commands:
   run       create and start a container, and wait for its end
   exec      run a further process in a container
   kill      send a signal to a container
+  update    change the limits of a container
   pause     freeze the processes of a container
   resume    let them go on
   delete    delete a container

@@ -330,11 +330,14 @@ fn with_oom(error: Error, record: &Record) -> Error {
 fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
     let spec = &bundle.spec;
     let process = spec.process().clone().ok_or_else(|| Error::new("process: is missing"))?;
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
     Ok(plan::Base {
         process,
-        personality: spec.linux().as_ref().and_then(|linux| linux.personality().clone()),
+        personality: linux.and_then(|linux| linux.personality().clone()),
         kinds: plan::kinds(spec),
         setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
+        devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
     })
 }
 

@@ -10,6 +10,7 @@ mod pause;
 mod ps;
 mod start;
 mod states;
+mod update;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use pause::{pause, resume};
 pub use ps::processes;
 pub use start::start;
 pub use states::{list, state};
+pub use update::{UpdateRequest, update};
 
 /// How long another command on the same container is waited for.
 const LOCK: Duration = Duration::from_secs(30);
