@@ -126,6 +126,29 @@ impl Cgroup {
         }
         Ok(None)
     }
+
+    /// The directory in the tree of a v1 controller, or (`""`) in that of cgroup v2.
+    pub(crate) fn directory(&self, controller: &str) -> Option<&Path> {
+        let has = |names: &[String]| match controller {
+            "" => names.is_empty(),
+            controller => names.iter().any(|name| name == controller),
+        };
+        let member = self.members.iter().find(|member| has(&member.controllers))?;
+        Some(&member.directory)
+    }
+
+    /// The content of a file there; `None` where there is no tree or no file.
+    pub(crate) fn read(&self, controller: &str, name: &str) -> Result<Option<String>, Fault> {
+        let Some(directory) = self.directory(controller) else { return Ok(None) };
+        let read = file::directory(directory).and_then(|opened| file::read(opened.as_fd(), name));
+        match read {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if is_gone(error.errno) => Ok(None),
+            // Pressure that the administrator has switched off (`psi=0`), kernel memory of v1.
+            Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(None),
+            Err(error) => Err(Fault::at(directory.join(name))(error)),
+        }
+    }
 }
 
 fn collect_procs(top: &Path, pids: &mut BTreeSet<i32>) -> Result<(), sys::Error> {

@@ -36,6 +36,7 @@ mod path;
 mod plan;
 mod remove;
 mod resources;
+pub mod stats;
 mod update;
 
 pub use apply::{Applied, apply};
@@ -46,4 +47,5 @@ pub use join::Join;
 pub use layout::{Hierarchy, Host, Layout, Unified};
 pub use op::{Missing, Op};
 pub use plan::{Request, plan, plan_resources};
+pub use stats::Stats;
 pub use update::{Current, Unfinished, plan_device_update, plan_update, update};

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use sys::Failure;
 
@@ -48,29 +47,6 @@ fn limit(text: &str) -> Option<i64> {
     match text.split_whitespace().next()? {
         "max" => Some(-1),
         word => word.parse().ok().map(|bytes| if bytes >= NONE { -1 } else { bytes }),
-    }
-}
-
-impl Cgroup {
-    /// The content of a file in the tree of a v1 controller, or (`""`) in that of cgroup v2.
-    pub(crate) fn read(&self, controller: &str, name: &str) -> Result<Option<String>, Fault> {
-        let has = |names: &[String]| match controller {
-            "" => names.is_empty(),
-            controller => names.iter().any(|name| name == controller),
-        };
-        let Some(member) = self.members.iter().find(|member| has(&member.controllers)) else {
-            return Ok(None);
-        };
-        let read = file::directory(&member.directory)
-            .and_then(|directory| file::read(directory.as_fd(), name));
-        match read {
-            Ok(text) => Ok(Some(text)),
-            // Of a controller that is off, or of a newer kernel (or removed in this moment).
-            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENODEV) => Ok(None),
-            // Pressure that the administrator has switched off (`psi=0`, cgroup.pressure).
-            Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(None),
-            Err(error) => Err(Fault::at(member.directory.join(name))(error)),
-        }
     }
 }
 

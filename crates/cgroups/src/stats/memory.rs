@@ -1,0 +1,123 @@
+//! Memory.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::pressure::{self, Pressure};
+use crate::{Cgroup, Fault};
+
+/// Memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Memory {
+    /// The part of it that holds files.
+    pub cache: u64,
+    /// Memory.
+    pub usage: MemoryEntry,
+    /// Memory and swap together.
+    pub swap: MemoryEntry,
+    /// The kernel's part (cgroup v1).
+    pub kernel: MemoryEntry,
+    /// The part of network buffers (cgroup v1).
+    #[serde(rename = "kernelTCP")]
+    pub kernel_tcp: MemoryEntry,
+    /// The file `memory.stat`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub raw: BTreeMap<String, u64>,
+    /// How long processes waited for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
+    /// How often limits were reached.
+    pub event_count: MemoryEvents,
+}
+
+/// One kind of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryEntry {
+    /// The most that may be used.
+    pub limit: u64,
+    /// What is used.
+    pub usage: u64,
+    /// The most that was used.
+    pub max: u64,
+    /// How often the limit was reached.
+    pub failcnt: u64,
+}
+
+/// How often limits were reached (cgroup v2; v1 has `oom_kill` alone).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[allow(missing_docs)] // The kernel's own names.
+pub struct MemoryEvents {
+    pub low: u64,
+    pub high: u64,
+    pub max: u64,
+    pub oom: u64,
+    pub oom_kill: u64,
+}
+
+pub(super) fn read(cgroup: &Cgroup) -> Result<Memory, Fault> {
+    match cgroup.has_v1("memory") {
+        true => read_v1(cgroup),
+        false => read_v2(cgroup),
+    }
+}
+
+fn read_v1(cgroup: &Cgroup) -> Result<Memory, Fault> {
+    let entry = |kind: &str| -> Result<MemoryEntry, Fault> {
+        let number = |name: &str| cgroup.number("memory", &format!("memory{kind}.{name}"));
+        Ok(MemoryEntry {
+            limit: number("limit_in_bytes")?,
+            usage: number("usage_in_bytes")?,
+            max: number("max_usage_in_bytes")?,
+            failcnt: number("failcnt")?,
+        })
+    };
+    let raw = cgroup.table("memory", "memory.stat")?;
+    let events = cgroup.table("memory", "memory.oom_control")?;
+    let oom_kill = events.get("oom_kill").copied().unwrap_or(0);
+    Ok(Memory {
+        cache: raw.get("total_cache").or(raw.get("cache")).copied().unwrap_or(0),
+        usage: entry("")?,
+        swap: entry(".memsw")?,
+        kernel: entry(".kmem")?,
+        kernel_tcp: entry(".kmem.tcp")?,
+        raw,
+        psi: pressure::read(cgroup, "memory.pressure")?,
+        event_count: MemoryEvents { oom_kill, ..MemoryEvents::default() },
+    })
+}
+
+fn read_v2(cgroup: &Cgroup) -> Result<Memory, Fault> {
+    let number = |file: &str| cgroup.number("", file);
+    let raw = cgroup.table("", "memory.stat")?;
+    let events = cgroup.table("", "memory.events")?;
+    let count = |key: &str| events.get(key).copied().unwrap_or(0);
+    let usage = MemoryEntry {
+        limit: number("memory.max")?,
+        usage: number("memory.current")?,
+        max: number("memory.peak")?,
+        failcnt: count("max"),
+    };
+    // cgroup v2 counts swap alone; readers expect both together, as v1 counts.
+    let together = |memory: u64, swap: u64| memory.saturating_add(swap);
+    let swap = MemoryEntry {
+        limit: together(usage.limit, number("memory.swap.max")?),
+        usage: together(usage.usage, number("memory.swap.current")?),
+        ..MemoryEntry::default()
+    };
+    Ok(Memory {
+        cache: raw.get("file").copied().unwrap_or(0),
+        usage,
+        swap,
+        raw,
+        psi: pressure::read(cgroup, "memory.pressure")?,
+        event_count: MemoryEvents {
+            low: count("low"),
+            high: count("high"),
+            max: count("max"),
+            oom: count("oom"),
+            oom_kill: count("oom_kill"),
+        },
+        ..Memory::default()
+    })
+}
