@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 mod error;
+pub mod eventfd;
 pub mod mount;
 pub mod network;
 pub mod path;

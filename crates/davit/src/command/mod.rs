@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
@@ -32,9 +33,10 @@ struct Command {
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-const COMMANDS: [Command; 15] = [
+const COMMANDS: [Command; 16] = [
     Command { name: "create", help: create::HELP, failure: 1, run: create::run },
     Command { name: "delete", help: delete::HELP, failure: 1, run: delete::run },
+    Command { name: "events", help: events::HELP, failure: 1, run: events::run },
     // As runc: an engine tells it from the exit codes of most programs.
     Command { name: "exec", help: exec::HELP, failure: 255, run: exec::run },
     Command { name: "explain", help: explain::HELP, failure: 1, run: explain::run },
@@ -79,6 +81,7 @@ commands:
   resume    let them go on
   delete    delete a container
   state     show the state of a container
+  events    print what a container uses, and when it has too little memory
   ps        list the processes of a container
   list      list the containers
   spec      write a config.json to begin with

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use create::{CreateRequest, Created, create, start_at_once};
 pub use delete::delete;
+pub use events::{Event, events, statistics};
 pub use exec::{ExecRequest, Executed, ProcessChanges, exec};
 pub use explain::{Explanation, explain};
 pub use features::features;
