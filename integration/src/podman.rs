@@ -368,10 +368,12 @@ impl Podman {
 }
 
 impl Podman {
-    /// Removes all containers and pods the way a person would.
-    fn remove_all(&self) -> [Outcome; 2] {
+    /// Removes all containers and pods the way a person would; says what podman says against it.
+    fn remove_all(&self) -> String {
         let force = ["rm", "--all", "--force", "--time", "0"];
-        [[&["pod"][..], &force].concat(), force.to_vec()].map(|words| self.podman(&words))
+        let pods = self.podman(&[&["pod"][..], &force].concat());
+        let containers = self.podman(&force);
+        pods.err + &containers.err
     }
 
     /// Takes away by force whatever is left, and what is this test's own.
@@ -390,17 +392,19 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        let removed = self.remove_all();
+        let mut said = self.remove_all();
         if std::thread::panicking() {
             self.sweep();
             return;
         }
+        // In one of fifteen cases podman, with runc too, does not wait for the unmounting that conmon's cleanup is at.
+        if said.contains("device or resource busy") {
+            said = self.remove_all();
+        }
         let clean = within(PATIENCE, || self.left().is_empty().then_some(()));
         let left = self.left();
         self.sweep();
-        assert!(clean.is_some(), "left behind: {left:#?}, {removed:#?}");
-        for removal in removed {
-            removal.exits(0);
-        }
+        assert!(clean.is_some(), "left behind: {left:#?}, {said}");
+        assert_eq!(said, "", "podman cannot remove its containers");
     }
 }
