@@ -1,7 +1,7 @@
 //! The life of a container: bundle, plan, execute, init, record.
 //!
 //! ```text
-//! command   create, start, exec, kill, delete, state, list, explain: one file each
+//! command   create, start, exec, kill, pause, update, events, ...: one file each
 //! bundle    config.json, read once and parsed        check   the rules of no single part
 //! host      what this machine and user can do        plan    everything, decided before the deed
 //! execute   the process is made and spoken with      init    walks the plan inside
