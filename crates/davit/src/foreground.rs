@@ -86,10 +86,7 @@ impl Foreground {
     /// else looks after it.
     pub(crate) fn wait(&mut self, process: &Started, master: Option<OwnedFd>) -> Result<i32> {
         let raw = master.as_ref().and_then(|_| Raw::new());
-        let mut copy = match master {
-            Some(master) => Some(Copy::new(master)?),
-            None => None,
-        };
+        let mut copy = master.map(Copy::new);
         loop {
             if let Some(code) = self.take_signals(process, copy.as_ref())? {
                 if let Some(copy) = &mut copy {
@@ -153,12 +150,8 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(master: OwnedFd) -> Result<Self> {
-        let mut settings = tcgetattr(&master).context("tcgetattr")?;
-        // The caller's terminal adds the carriage return; here it would be added twice.
-        settings.output_flags.remove(OutputFlags::ONLCR);
-        tcsetattr(&master, SetArg::TCSANOW, &settings).context("tcsetattr")?;
-        Ok(Self { master: File::from(master), input_open: true })
+    fn new(master: OwnedFd) -> Self {
+        Self { master: File::from(master), input_open: true }
     }
 
     /// The container's terminal gets the size of the caller's, where that has one.

@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, mkdirat, stat};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{fchdir, setsid};
 use rootfs::Context;
 use sys::path::{Links, open_in_root};
@@ -108,8 +109,11 @@ impl Init {
             Op::Stage(name) => Ok(process::set_name(name)?),
             Op::DieWithRuntime => Ok(process::set_parent_death_signal(Some(Signal::SIGKILL))?),
             Op::DefaultSignals(mask) => Ok(process::default_signals(*mask)?),
-            Op::SendConsole { slot } => {
+            Op::SendConsole { slot, plain_newlines } => {
                 let master = self.context.slots.take(*slot)?;
+                if *plain_newlines {
+                    add_no_returns(&master)?;
+                }
                 Ok(self.channel.send_with(&Message::Console, Some(master.as_fd()))?)
             }
             Op::RuntimeHooks => self.ask(&Message::Built),
@@ -137,6 +141,7 @@ impl Init {
                 Err(errno) => Err(sys::Error::new("setsid", errno).into()),
             },
             Op::Terminal { slot } => self.terminal(*slot),
+            Op::MakeWorkingDirectory { path } => Ok(make_missing_directory(path)?),
             Op::WorkingDirectory { path, as_user } => self.enter_directory(path, *as_user),
             Op::Home { uid } => {
                 self.home = Some(home(*uid));
@@ -191,10 +196,6 @@ impl Init {
             return Ok(());
         }
         let directory = match open_directory(path) {
-            Err(sys::Error { errno: Errno::ENOENT, .. }) if !as_user => {
-                make_directories(path)?;
-                open_directory(path)?
-            }
             // What the container's root may not enter, its user may: it tries later.
             Err(sys::Error { errno: Errno::EACCES, .. }) if !as_user => return Ok(()),
             opened => opened?,
@@ -285,6 +286,13 @@ fn find_program(candidates: &[CString]) -> Result<(), sys::Error> {
     Err(sys::Error::new("stat", worst))
 }
 
+/// Settings of a pty's master are those of its terminal (pty(7)).
+fn add_no_returns(master: &OwnedFd) -> Result<(), sys::Error> {
+    let mut settings = tcgetattr(master).during("tcgetattr")?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &settings).during("tcsetattr")
+}
+
 fn is_directory(path: &CStr) -> bool {
     stat(path).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
@@ -296,6 +304,14 @@ fn root() -> Result<OwnedFd, sys::Error> {
 
 fn open_directory(path: &CStr) -> Result<OwnedFd, sys::Error> {
     open_in_root(root()?.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY, Links::Follow)
+}
+
+/// Makes `path` if it is missing; what else is wrong with it is said when it is entered.
+fn make_missing_directory(path: &CStr) -> Result<(), sys::Error> {
+    match open_directory(path) {
+        Err(sys::Error { errno: Errno::ENOENT, .. }) => make_directories(path),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the directories of `path` that are missing, each below the one before.

@@ -55,6 +55,8 @@ pub enum Op {
     SendConsole {
         /// Where it is.
         slot: u16,
+        /// Whoever copies its output adds the carriage returns: here none are (`ONLCR`).
+        plain_newlines: bool,
     },
     /// Lets the runtime run its hooks.
     RuntimeHooks,
@@ -92,7 +94,12 @@ pub enum Op {
         /// Where it is.
         slot: u16,
     },
-    /// Changes to the working directory, which is made where it is missing.
+    /// Makes the working directory where it is missing: for a new container, never for `exec`.
+    MakeWorkingDirectory {
+        /// The path inside the container.
+        path: CString,
+    },
+    /// Changes to the working directory.
     WorkingDirectory {
         /// The path inside the container.
         path: CString,
@@ -134,6 +141,9 @@ impl fmt::Display for Op {
             Self::Announce => f.write_str("report: executing; close all descriptors but its own"),
             Self::NewSession => f.write_str("new session"),
             Self::Terminal { .. } => f.write_str("terminal on standard input, output and error"),
+            Self::MakeWorkingDirectory { path } => {
+                write!(f, "process.cwd {path:?}, made where it is missing")
+            }
             Self::WorkingDirectory { path, as_user: false } => write!(f, "process.cwd {path:?}"),
             Self::WorkingDirectory { path, as_user: true } => {
                 write!(f, "process.cwd {path:?}, unless entered already")

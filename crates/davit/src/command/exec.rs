@@ -59,6 +59,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     check(&request)?;
     request.options.listen_fds = listen_fds()?;
     request.options.terminal_size = foreground::terminal_size();
+    request.options.plain_newlines = request.console_socket.is_none();
     shield()?;
     let foreground = if request.detach { None } else { Some(Foreground::prepare()?) };
     let work = || -> Result<Outcome> {

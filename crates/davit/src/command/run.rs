@@ -39,6 +39,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     arguments.request.options.start_at_once = true;
     arguments.request.nobody_waits = detach;
     arguments.request.options.process.terminal_size = foreground::terminal_size();
+    arguments.request.options.process.plain_newlines = arguments.request.console_socket.is_none();
     let (id, request) = arguments.finish()?;
     shield()?;
     let has_socket = request.console_socket.is_some();

@@ -89,7 +89,9 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
     if process.terminal() == Some(true) {
         let console = rootfs::Console { master: slot::MASTER, terminal: slot::TERMINAL };
         list.push(Section::Rootfs(vec![rootfs::exec_terminal(process, console)?]));
-        list.push(Section::Process(vec![Op::SendConsole { slot: slot::MASTER }]));
+        let plain_newlines = options.plain_newlines;
+        let send = Op::SendConsole { slot: slot::MASTER, plain_newlines };
+        list.push(Section::Process(vec![send]));
     }
     list.extend(last);
     Ok(InitPlan { sections: list, channel: -1, slots: Vec::new(), preserved: options.preserved() })

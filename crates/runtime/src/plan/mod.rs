@@ -42,6 +42,8 @@ pub struct ProcessOptions {
     pub no_new_keyring: bool,
     /// Rows and columns of the caller's terminal, for a process whose terminal has no size.
     pub terminal_size: Option<(u16, u16)>,
+    /// The terminal's output goes through the caller's own terminal, which adds carriage returns.
+    pub plain_newlines: bool,
 }
 
 impl ProcessOptions {

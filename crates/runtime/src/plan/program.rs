@@ -33,7 +33,7 @@ pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Ve
     if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
         before.push(Op::Home { uid: process.user().uid() });
     }
-    let path = c_string("process.cwd", process.cwd().as_os_str().as_encoded_bytes())?;
+    let path = working_directory(process)?;
     before.push(Op::WorkingDirectory { path: path.clone(), as_user: false });
     let plan = privileges::plan(process, confinement.personality, &confinement.privileges)?;
     let (first, last) = plan.ops.split_at(plan.seccomp_before.min(plan.ops.len()));
@@ -61,6 +61,16 @@ pub(super) fn find(process: &Process, options: &ProcessOptions) -> Result<Op> {
     let candidates = candidates(&name, &environment(process, options)?);
     let candidates = candidates.into_iter().map(absolute).collect::<Result<_>>()?;
     Ok(Op::FindProgram { name, candidates })
+}
+
+/// For a new container alone: a misspelt `--workdir` of `exec` is an error, and leaves nothing in
+/// the container.
+pub(super) fn make_working_directory(process: &Process) -> Result<Op> {
+    Ok(Op::MakeWorkingDirectory { path: working_directory(process)? })
+}
+
+fn working_directory(process: &Process) -> Result<CString> {
+    c_string("process.cwd", process.cwd().as_os_str().as_encoded_bytes())
 }
 
 fn program(process: &Process, env: Vec<CString>) -> Result<Op> {

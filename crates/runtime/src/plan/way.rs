@@ -65,7 +65,8 @@ impl Way<'_> {
     fn before_root(&self) -> Result<Vec<Op>> {
         let mut ops = Vec::new();
         if self.process.terminal() == Some(true) {
-            ops.push(Op::SendConsole { slot: slot::MASTER });
+            let plain_newlines = self.options.process.plain_newlines;
+            ops.push(Op::SendConsole { slot: slot::MASTER, plain_newlines });
         }
         if self.runtime_hooks {
             ops.push(Op::RuntimeHooks);
@@ -78,7 +79,12 @@ impl Way<'_> {
     fn waiting(&self) -> Result<Vec<Op>> {
         let process: &ProcessOptions = &self.options.process;
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
-        let mut ops = vec![program::find(self.process, process)?, Op::Stage(name), Op::Created];
+        let mut ops = vec![
+            program::make_working_directory(self.process)?,
+            program::find(self.process, process)?,
+            Op::Stage(name),
+            Op::Created,
+        ];
         if !self.options.start_at_once {
             ops.push(Op::AwaitStart { slot: slot::START });
         }
