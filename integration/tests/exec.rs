@@ -192,6 +192,15 @@ fn detach_and_pid_file() {
     assert!(within(Duration::from_secs(2), || is_dead(pid).then_some(())).is_some());
 }
 
+/// A directory of a new container is made where it is missing, but not for a misspelt option of exec.
+#[test]
+fn cwd_that_is_missing() {
+    spec!();
+    let c = running();
+    c.exec_with(&["--cwd", "/nosuch/dir"], &["pwd"]).refuses(&["/nosuch/dir", "no such file"]);
+    c.exec(&["ls", "-d", "/nosuch"]).fails();
+}
+
 #[test]
 fn process_file() {
     spec!();
