@@ -1,29 +1,19 @@
 //! `create`, and the first part of `run`.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
-use nix::unistd::Pid;
-use sys::{During, Slots};
+use sys::Slots;
 
+use super::undertaking::{Undertaking, with_oom};
 use crate::bundle::Bundle;
-use crate::console;
 use crate::error::{Error, Result, Within};
-use crate::execute::{self, Progress, Start, Started};
+use crate::execute::Started;
 use crate::host::{self, Host};
 use crate::id::Id;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
-use crate::process::Process;
-use crate::record::{Entry, Record, Root, START_SOCKET, Stage, VERSION};
-use crate::slot;
+use crate::record::{Entry, Record, Root, Stage, VERSION};
 use crate::state;
-
-/// How long the end of a container that could not be made is waited for.
-const CLEANUP: Duration = Duration::from_secs(10);
 
 /// What the command line says.
 #[derive(Debug, Default)]
@@ -78,19 +68,10 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let plan = plan::create(inputs)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let mut undertaking = Undertaking {
-        record: record(id, &bundle, &host, &plan),
-        entry,
-        init: None,
-        owns_cgroup: false,
-    };
-    match undertaking.make(&plan, &bundle, request, slots) {
-        Ok(init) => {
-            let Undertaking { record, entry, .. } = undertaking;
-            Ok(Created { init, entry, record, root, warnings: plan.warnings })
-        }
-        Err(error) => Err(undertaking.undo(&root, error)),
-    }
+    let record = record(id, &bundle, &host, &plan);
+    let (init, record, entry) =
+        Undertaking::new(record, entry).carry_out(&plan, &bundle, request, slots, &root)?;
+    Ok(Created { init, entry, record, root, warnings: plan.warnings })
 }
 
 fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
@@ -160,197 +141,4 @@ pub fn start_at_once(mut created: Created) -> Result<Created> {
             }
         }
     }
-}
-
-/// A container that is being made.
-struct Undertaking {
-    record: Record,
-    entry: Entry,
-    init: Option<Started>,
-    /// Whether what is in its cgroup is ours to end.
-    owns_cgroup: bool,
-}
-
-impl Undertaking {
-    fn make(
-        &mut self,
-        plan: &Plan,
-        bundle: &Bundle,
-        request: &CreateRequest,
-        mut slots: Slots,
-    ) -> Result<Started> {
-        let _lock = self.entry.lock(Duration::ZERO)?;
-        if let Some(cgroup) = &self.record.cgroup {
-            cgroup.refuse_occupied().within(|| "linux.cgroupsPath")?;
-        }
-        self.owns_cgroup = true;
-        // Before the deed: whatever happens from here on, `delete --force` finds what was made.
-        if let Some(member) = self.record.cgroup.as_ref().and_then(|cgroup| cgroup.members.first())
-        {
-            self.entry.note_cgroup(&member.path)?;
-        }
-        self.entry.write_record(&self.record)?;
-        let cgroup = self.make_cgroup(plan, &mut slots)?;
-        if !request.options.start_at_once {
-            slots.put(slot::START, self.listen()?);
-        }
-        let mut outside = rootfs::Context::new(slots);
-        rootfs::apply(&plan.outside, &mut outside).map_err(|failure| {
-            let step = plan.outside.get(failure.op).map(|op| op.origin.to_string());
-            Error::from(failure.error).within(step.unwrap_or_default())
-        })?;
-        privileges::apply(&plan.raise).map_err(|failure| {
-            let step = plan.raise.get(failure.op).map(ToString::to_string);
-            Error::from(failure.error).within(step.unwrap_or_default())
-        })?;
-        let init = execute::start(Start {
-            plan: plan.init.clone(),
-            born: &plan.born,
-            id_maps: plan.id_maps.clone(),
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            slots: outside.slots,
-        })?;
-        let init = self.init.insert(init.with_hooks(plan.init.hooks()));
-        let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
-        let progress = init.listen(&hooks);
-        let progress = progress.map_err(|error| with_oom(error, &self.record))?;
-        if progress != Progress::Created {
-            return Err(Error::new("davit's init did not wait"));
-        }
-        let init = self.init.take().ok_or_else(|| Error::new("init is gone"))?;
-        match self.write_down(plan, bundle, request, &init) {
-            Ok(()) => Ok(init),
-            Err(error) => {
-                self.init = Some(init);
-                Err(error)
-            }
-        }
-    }
-
-    fn make_cgroup(&mut self, plan: &Plan, slots: &mut Slots) -> Result<Option<OwnedFd>> {
-        let Some(cgroup) = self.record.cgroup.as_mut() else { return Ok(None) };
-        let applied = cgroups::apply(&plan.cgroup).map_err(|failure| {
-            let op = plan.cgroup.get(failure.op);
-            let step = op.map(ToString::to_string).unwrap_or_default();
-            let error = Error::from(failure.error).within(step);
-            match op.and_then(|op| op.hint(&failure.error)) {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
-        cgroup.note_parents(&applied);
-        let join = applied.into_join(cgroup)?;
-        for (slot, file) in (slot::CGROUP..).zip(join.procs) {
-            slots.put(slot, file);
-        }
-        Ok(join.into)
-    }
-
-    fn listen(&self) -> Result<OwnedFd> {
-        let listen = || -> std::result::Result<OwnedFd, sys::Error> {
-            let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
-            let listener = socket(kind.0, kind.1, kind.2, None).during("socket")?;
-            let address = UnixAddr::new(&self.entry.path_of(START_SOCKET)).during("bind")?;
-            bind(listener.as_raw_fd(), &address).during("bind")?;
-            nix::sys::socket::listen(&listener, Backlog::new(1).during("listen")?)
-                .during("listen")?;
-            Ok(listener)
-        };
-        listen().within(|| START_SOCKET)
-    }
-
-    /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
-    fn write_down(
-        &mut self,
-        plan: &Plan,
-        bundle: &Bundle,
-        request: &CreateRequest,
-        init: &Started,
-    ) -> Result<()> {
-        if let (Some(socket), Some(master)) = (&request.console_socket, &init.master) {
-            console::send(socket, master).within(|| format!("--console-socket {socket:?}"))?;
-        }
-        self.entry.write_plan(&plan.init.encode()?)?;
-        self.entry.write_base(&base(plan, bundle)?)?;
-        self.record.init = Some(Process::of(init.pid.as_raw())?);
-        self.record.stage = Stage::Created;
-        self.entry.write_record(&self.record)?;
-        if let Some(path) = &request.pid_file {
-            write_pid_file(path, init.pid.as_raw())?;
-        }
-        if !request.options.start_at_once {
-            init.go()?;
-        }
-        Ok(())
-    }
-
-    /// Takes back what was made; the reason stays the first one.
-    fn undo(&mut self, root: &Root, error: Error) -> Error {
-        if let Some(init) = &self.init {
-            init.kill();
-        }
-        let deadline = Instant::now() + CLEANUP;
-        let removed = match &self.record.cgroup {
-            Some(cgroup) if self.owns_cgroup => {
-                cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline))
-            }
-            _ => Ok(()),
-        };
-        match removed {
-            Ok(()) => match self.entry.remove(root) {
-                Ok(()) => error,
-                Err(left) => error.hint(format!("left behind: {left}")),
-            },
-            // The record stays for `delete --force`.
-            Err(left) => error.hint(format!("left behind: {left}")),
-        }
-    }
-}
-
-fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()> {
-    for (hook, status) in &plan.hooks {
-        let id = record.id.as_str();
-        let (before, after) = state::for_hook(id, status, bundle, &record.annotations);
-        hook.run(&format!("{before}{pid}{after}"), Some(bundle))?;
-    }
-    Ok(())
-}
-
-/// A limit that was too small shows as a killed init.
-fn with_oom(error: Error, record: &Record) -> Error {
-    let kills = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
-    match kills {
-        Some(count) if count > 0 => error.hint(
-            "the kernel killed it for want of memory: linux.resources.memory.limit is too small",
-        ),
-        _ => error,
-    }
-}
-
-fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
-    let spec = &bundle.spec;
-    let process = spec.process().clone().ok_or_else(|| Error::new("process: is missing"))?;
-    let linux = spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    Ok(plan::Base {
-        process,
-        personality: linux.and_then(|linux| linux.personality().clone()),
-        kinds: plan::kinds(spec),
-        setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
-        devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
-    })
-}
-
-/// Writes the pid whole: an engine that sees the file sees all of it.
-///
-/// # Errors
-/// The file or its directory cannot be written.
-pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    let write = || {
-        File::create(&fresh)?.write_all(pid.to_string().as_bytes())?;
-        std::fs::rename(&fresh, path)
-    };
-    write().during("write").within(|| format!("--pid-file {}", path.display()))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sys::Slots;
 
 use crate::bundle;
-use crate::command::create::write_pid_file;
+use crate::command::undertaking::write_pid_file;
 use crate::console;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};

@@ -11,6 +11,7 @@ mod pause;
 mod ps;
 mod start;
 mod states;
+mod undertaking;
 mod update;
 
 use std::time::Duration;
