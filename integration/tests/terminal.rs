@@ -28,6 +28,21 @@ fn console_socket_receives_the_master() {
     c.until_status("stopped");
 }
 
+/// containerd waits for the end of file of the pipe that it gave to `create`, before it calls `start`.
+#[test]
+fn the_callers_streams_are_let_go_by_create() {
+    spec!();
+    let c = with_terminal("true");
+    let console = Console::listen(&c.dir().join("socket"));
+    c.create_call(&["--console-socket", &c.path("socket")]).done().ok();
+    let io = c.path("io");
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", c.pid())).expect("it runs").flatten();
+    let files: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    assert!(!files.is_empty() && !files.iter().any(|file| file.starts_with(&io)), "{files:?}");
+    c.start();
+    console.end();
+}
+
 #[test]
 fn no_carriage_return_is_added_beyond_the_terminals_own() {
     spec!();

@@ -6,7 +6,7 @@ use privileges::capability;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessOptions;
-use super::program::{Confinement, sections};
+use super::program::{Confinement, sections, session};
 use crate::check::check_process;
 use crate::error::Result;
 use crate::host::Host;
@@ -93,6 +93,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         let send = Op::SendConsole { slot: slot::MASTER, plain_newlines };
         list.push(Section::Process(vec![send]));
     }
+    list.push(Section::Process(session(process)));
     list.extend(last);
     Ok(InitPlan { sections: list, channel: -1, slots: Vec::new(), preserved: options.preserved() })
 }

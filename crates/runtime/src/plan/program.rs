@@ -22,13 +22,18 @@ pub(super) struct Confinement<'a> {
     pub(super) options: &'a ProcessOptions,
 }
 
-/// The sections from the new session to the exec, and what could not be granted.
+/// The new session, with its terminal where there is one. An engine waits for the end of file of the
+/// streams that it gave to `create` with a terminal: nobody may keep them until `start`.
+pub(super) fn session(process: &Process) -> Vec<Op> {
+    let terminal = process.terminal() == Some(true);
+    let terminal = terminal.then_some(Op::Terminal { slot: slot::TERMINAL });
+    std::iter::once(Op::NewSession).chain(terminal).collect()
+}
+
+/// The sections from the working directory to the exec, and what could not be granted.
 pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Vec<String>)> {
     let process = confinement.process;
-    let mut before = vec![Op::NewSession];
-    if process.terminal() == Some(true) {
-        before.push(Op::Terminal { slot: slot::TERMINAL });
-    }
+    let mut before = Vec::new();
     let env = environment(process, confinement.options)?;
     if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=")) {
         before.push(Op::Home { uid: process.user().uid() });

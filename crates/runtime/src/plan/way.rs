@@ -79,12 +79,13 @@ impl Way<'_> {
     fn waiting(&self) -> Result<Vec<Op>> {
         let process: &ProcessOptions = &self.options.process;
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
-        let mut ops = vec![
+        let mut ops = program::session(self.process);
+        ops.extend([
             program::make_working_directory(self.process)?,
             program::find(self.process, process)?,
             Op::Stage(name),
             Op::Created,
-        ];
+        ]);
         if !self.options.start_at_once {
             ops.push(Op::AwaitStart { slot: slot::START });
         }
