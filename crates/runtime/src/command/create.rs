@@ -108,7 +108,8 @@ fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal);
     match (terminal == Some(true), &request.console_socket) {
         (true, None) if request.nobody_waits => {
-            Err(Error::new("process.terminal: is set, but there is no --console-socket for it"))
+            Err(Error::new("process.terminal: is set, but there is no --console-socket for it")
+                .hint("set process.terminal to false, or use davit run without --detach"))
         }
         (false, Some(_)) => {
             Err(Error::new("--console-socket: is given, but process.terminal is not set"))
