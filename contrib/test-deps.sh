@@ -3,8 +3,9 @@
 # missing; tests that need it say so and skip.
 set -eu
 
-packages="busybox-static buildah catatonit conmon containernetworking-plugins crun iproute2 iptables
-libc6-dev gcc libseccomp-dev netavark podman runc strace uidmap"
+packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker.io
+iproute2 iptables
+libc6-dev gcc libseccomp-dev netavark podman python3-grpcio runc strace uidmap"
 
 missing=""
 for package in $packages; do

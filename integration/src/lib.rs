@@ -16,11 +16,16 @@
 //! * A test says at its top for whom it is: [`spec!`], [`davit_only!`], [`peer_fails!`]. What cannot run prints
 //!   `skip: NAME: REASON` and passes.
 
+pub mod buildah;
 pub mod call;
 pub mod config;
 mod container;
+pub mod containerd;
+pub mod docker;
 pub mod host;
+pub mod image;
 pub mod leftovers;
+pub mod place;
 pub mod podman;
 pub mod probe;
 pub mod rootfs;
