@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::call::{Call, Outcome};
+use crate::image;
 use crate::place::{Daemon, Place};
 use crate::runtime::runtime;
-use crate::{image, place};
 
 /// The daemon's configuration: all of it in the directory DIR, the CRI plugin with RUNTIME as its runtime.
 const CONFIG: &str = r#"
@@ -26,6 +26,7 @@ address = "DIR/sock"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "IMAGE"
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "DIR/cni"
 conf_dir = "DIR/cni"

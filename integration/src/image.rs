@@ -28,7 +28,8 @@ pub fn archive(dir: &Path) -> PathBuf {
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
+        // A pod's first container does nothing but stay.
+        "config": { "Env": ["PATH=/bin"], "Cmd": ["sleep", "1000000"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });
     let manifest =
