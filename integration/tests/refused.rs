@@ -34,19 +34,6 @@ fn fields_that_are_not_applied_are_named() {
             c["linux"]["seccomp"] =
                 json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "text" });
         }),
-        ("mounts[7].options", |c| config::add_mount(c, "/mnt", "bind", "/etc", &["bind", "idmap"])),
-        ("mounts[7].options", |c| {
-            config::add_mount(c, "/mnt", "bind", "/etc", &["rbind", "ridmap"])
-        }),
-        ("mounts[7].uidMappings", |c| {
-            let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
-            config::push(
-                &mut c["mounts"],
-                json!({
-                    "destination": "/mnt", "type": "bind", "source": "/etc", "options": ["bind"], "uidMappings": map, "gidMappings": map,
-                }),
-            );
-        }),
         ("linux.personality.flags", |c| {
             c["linux"]["personality"] = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] })
         }),

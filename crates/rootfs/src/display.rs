@@ -21,6 +21,11 @@ impl fmt::Display for Op {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::MapIds { recursive, uids, gids, .. } => {
+                let list = |lines: &str| lines.trim_end().replace('\n', ", ");
+                f.write_str(if *recursive { "ridmap" } else { "idmap" })?;
+                write!(f, " uids {}; gids {}", list(uids), list(gids))
+            }
             Self::CloneSource { path, recursive, slot } => {
                 write!(f, "copy mount {}{} into slot {slot}", Quoted(path), deep(*recursive))
             }

@@ -57,6 +57,17 @@ pub enum Action {
         /// The slot that receives it.
         slot: u16,
     },
+    /// Maps the ids of the files in a copied tree.
+    MapIds {
+        /// The slot that holds the tree.
+        tree: u16,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Lines of a uid_map (user_namespaces(7)).
+        uids: String,
+        /// Lines of a gid_map.
+        gids: String,
+    },
     /// Keeps what is mounted here from being seen outside: sets all mounts of the namespace.
     Contain(Propagation),
     /// Makes a copy of a tree of the host the container's root.
@@ -356,7 +367,7 @@ impl Op {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.action {
-            Action::CloneSource { .. } => Phase::Outside,
+            Action::CloneSource { .. } | Action::MapIds { .. } => Phase::Outside,
             Action::Contain(_)
             | Action::Root { .. }
             | Action::RootOverlay { .. }

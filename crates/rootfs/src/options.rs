@@ -29,8 +29,8 @@ pub(crate) struct Options {
     /// The propagation, and whether it is for the mounts below too.
     pub(crate) propagation: Option<(Propagation, bool)>,
     pub(crate) copy_up: bool,
-    /// `idmap` or `ridmap`, as written.
-    pub(crate) idmap: Option<usize>,
+    /// `idmap` (false) or `ridmap` (true, with the mounts below).
+    pub(crate) idmap: Option<bool>,
     /// What is left for the file system, each with its index in `options`.
     pub(crate) data: Vec<(usize, String)>,
 }
@@ -155,7 +155,8 @@ impl Options {
             "rbind" => self.bind = Some(true),
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
-            "idmap" | "ridmap" => self.idmap = Some(index),
+            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
+            "ridmap" => self.idmap = Some(true),
             _ => self.add_from_tables(index, option),
         }
     }

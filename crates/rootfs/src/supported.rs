@@ -1,10 +1,10 @@
 //! What davit knows of `mounts`, for `features`: names as in config.json.
 
 /// Whether `uidMappings`, `gidMappings`, `idmap` and `ridmap` of a mount are applied.
-pub const ID_MAPPED_MOUNTS: bool = false;
+pub const ID_MAPPED_MOUNTS: bool = true;
 
 /// Options of a mount that have a meaning of their own. All others are left for the file system.
-pub const MOUNT_OPTIONS: [&str; 60] = [
+pub const MOUNT_OPTIONS: [&str; 62] = [
     "async",
     "atime",
     "bind",
@@ -13,6 +13,7 @@ pub const MOUNT_OPTIONS: [&str; 60] = [
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
     "iversion",
     "lazytime",
     "loud",
@@ -36,6 +37,7 @@ pub const MOUNT_OPTIONS: [&str; 60] = [
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -76,7 +78,7 @@ mod tests {
     fn every_option_is_known_and_none_is_the_file_systems() {
         for name in MOUNT_OPTIONS {
             let parsed = Options::parse(&[name.to_owned()]);
-            assert!(parsed.data.is_empty() && parsed.idmap.is_none(), "{name}");
+            assert!(parsed.data.is_empty(), "{name}");
             let nothing = matches!(name, "defaults" | "async" | "loud" | "nomand" | "nolazytime")
                 || name == "noiversion";
             assert!(nothing || parsed != Options::default(), "{name} does nothing");

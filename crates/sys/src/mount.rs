@@ -233,13 +233,23 @@ pub fn mount_setattr(
     recursive: bool,
     change: &Change,
 ) -> Result<(), Error> {
-    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
     let attr = libc::mount_attr {
         attr_set: change.set.0,
         attr_clr: change.clear.0,
         propagation: change.propagation.map_or(0, |propagation| propagation as u64),
         userns_fd: 0,
     };
+    setattr("mount_setattr", dir, path, recursive, &attr)
+}
+
+fn setattr(
+    call: &'static str,
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    recursive: bool,
+    attr: &libc::mount_attr,
+) -> Result<(), Error> {
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: an open descriptor (or AT_FDCWD), a NUL-terminated string, and a struct whose size
     // is given.
     let result = unsafe {
@@ -248,11 +258,26 @@ pub fn mount_setattr(
             dir.as_raw_fd(),
             path.as_ptr(),
             libc::AT_EMPTY_PATH | recursive,
-            &raw const attr,
+            &raw const *attr,
             size_of::<libc::mount_attr>(),
         )
     };
-    done("mount_setattr", result)
+    done(call, result)
+}
+
+/// mount_setattr(2), `MOUNT_ATTR_IDMAP`: the ids of a detached tree's files are seen through the
+/// maps of a user namespace.
+///
+/// # Errors
+/// EINVAL (a file system that cannot, or a tree that is attached already), EPERM, ...
+pub fn map_ids(tree: BorrowedFd<'_>, recursive: bool, namespace: &OwnedFd) -> Result<(), Error> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    setattr("mount_setattr MOUNT_ATTR_IDMAP", tree, c"", recursive, &attr)
 }
 
 /// mount_setattr(2) on the mount at the caller's own `/`.

@@ -6,6 +6,7 @@ mod copy;
 mod devices;
 mod enter;
 mod filesystem;
+mod id_maps;
 mod log;
 mod overlay;
 mod resolve;
@@ -85,6 +86,9 @@ pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
 impl Context {
     fn do_one(&mut self, action: &Action) -> Result<(), Error> {
         match action {
+            Action::MapIds { tree, recursive, uids, gids } => {
+                id_maps::map(self.slots.get(*tree)?, *recursive, uids, gids)
+            }
             Action::CloneSource { path, recursive, slot } => {
                 let tree = clone_path(path, *recursive)?;
                 self.slots.put(*slot, tree);

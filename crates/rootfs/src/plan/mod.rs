@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod devices;
+mod id_maps;
 mod mounts;
 mod overlay;
 mod root;
@@ -39,7 +40,7 @@ pub fn parent_opens_sources(spec: &Spec, host: &Host) -> bool {
     // A mount can only be copied in the namespace it belongs to (open_tree(2)). A namespace that
     // already exists is not the parent's.
     let joins = namespace(spec, LinuxNamespaceType::Mount) == Some(Namespace::Joined);
-    host.user_namespace && host.privileged_parent && !joins
+    (host.user_namespace || id_maps::any(spec)) && host.privileged_parent && !joins
 }
 
 /// Plans the terminal of a further process (`exec`), in the root that it is in by then.

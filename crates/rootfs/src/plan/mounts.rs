@@ -6,8 +6,9 @@ use nix::mount::MsFlags;
 use oci_spec::runtime::Mount;
 use sys::mount::Attr;
 
+use super::id_maps::IdMaps;
 use super::{Planner, clean, path_string, quoted, string};
-use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Target};
+use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Source, Target};
 use crate::options::{
     self, Attributes, DIRSYNC, IVERSION, LAZYTIME, MAND, Options, SILENT, SYNC, split_data,
 };
@@ -17,6 +18,7 @@ use crate::{Error, Propagation};
 pub(super) struct Entry<'a> {
     /// `mounts[3]`
     pub(super) field: String,
+    pub(super) mount: &'a Mount,
     /// `"/srv" -> "/data"`
     pub(super) subject: String,
     pub(super) fstype: &'a str,
@@ -66,6 +68,7 @@ impl<'a> Planner<'a> {
         if entry.is_bind() {
             return self.bind(entry);
         }
+        entry.refuse_id_maps()?;
         match entry.fstype {
             "" | "none" if entry.options.propagation.is_some() => self.remount(entry),
             "" | "none" => Err(Error::missing(format!("{}.type", entry.field))),
@@ -81,13 +84,23 @@ impl<'a> Planner<'a> {
         let source = entry.source.ok_or_else(|| Error::missing(source_field.clone()))?;
         let path = path_string(&source_field, &self.in_bundle(source))?;
         let recursive = entry.options.bind == Some(true);
-        let early = self.parent_opens || self.loses_propagation(entry.options.propagation);
+        let id_maps = entry.id_maps(self.spec)?;
+        let early = id_maps.is_some()
+            || self.parent_opens
+            || self.loses_propagation(entry.options.propagation);
         let mut changes = changes(&entry.options, entry.options.plain, recursive);
         if early && self.stays_a_peer(entry.options.propagation, recursive) {
             changes.insert(0, self.contained(recursive));
         }
+        let source = self.source((&entry.field, &entry.subject), path, recursive, early);
+        if let (Some(maps), Source::Slot(tree)) = (id_maps, &source) {
+            let recursive = entry.options.idmap == Some(true);
+            let IdMaps { uids, gids } = maps;
+            let action = Action::MapIds { tree: *tree, recursive, uids, gids };
+            self.outside.push(entry.op(action));
+        }
         let action = Action::Bind {
-            source: self.source((&entry.field, &entry.subject), path, recursive, early),
+            source,
             recursive,
             target: entry.target()?,
             procfs: entry.destination == "/proc",
@@ -203,26 +216,17 @@ impl<'a> Entry<'a> {
             }
             clean => clean,
         };
-        if mount.uid_mappings().as_ref().is_some_and(|list| !list.is_empty()) {
-            return Err(Error::unsupported(format!("{field}.uidMappings")));
-        }
-        if mount.gid_mappings().as_ref().is_some_and(|list| !list.is_empty()) {
-            return Err(Error::unsupported(format!("{field}.gidMappings")));
-        }
         let fstype = mount.typ().as_deref().unwrap_or_default();
         let source = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
         let from = source.map_or_else(|| quoted(fstype), |path| quoted(&path.to_string_lossy()));
         let subject = format!("{from} -> {}", quoted(&destination));
-        let entry = Self { field, subject, fstype, source, destination, options };
+        let entry = Self { field, mount, subject, fstype, source, destination, options };
         entry.check()?;
         Ok(entry)
     }
 
     fn check(&self) -> Result<(), Error> {
-        if let Some(index) = self.options.idmap {
-            return Err(Error::unsupported(format!("{}.options[{index}] (idmap)", self.field)));
-        }
         if self.options.copy_up && (self.fstype != "tmpfs" || self.is_bind()) {
             let field = format!("{}.options", self.field);
             return Err(Error::invalid(field, "tmpcopyup", "is only for tmpfs"));

@@ -35,14 +35,21 @@ fn mounts_that_cannot_be() {
             r#"mounts[0].options[0]: "sync": belongs to the whole file system: a bind mount cannot have it"#,
         ),
         (bind("/a", &["tmpcopyup"]), r#"mounts[0].options: "tmpcopyup": is only for tmpfs"#),
-        (bind("/a", &["rbind", "ridmap"]), "mounts[0].options[1] (idmap): not supported yet"),
+        (
+            bind("/a", &["rbind", "ridmap"]),
+            r#"mounts[0].uidMappings: "[]": id-mapped mounts need mappings, of their own or of the container"#,
+        ),
+        (
+            json!({ "destination": "/a", "type": "tmpfs", "options": ["idmap"] }),
+            r#"mounts[0].uidMappings: "tmpfs": ids are mapped for bind mounts only"#,
+        ),
         (
             json!({ "destination": "/a", "source": "/s", "type": "bind", "uidMappings": idmap }),
-            "mounts[0].uidMappings: not supported yet",
+            r#"mounts[0].gidMappings: "[]": id-mapped mounts need mappings, of their own or of the container"#,
         ),
         (
             json!({ "destination": "/a", "source": "/s", "type": "bind", "gidMappings": idmap }),
-            "mounts[0].gidMappings: not supported yet",
+            r#"mounts[0].uidMappings: "[]": id-mapped mounts need mappings, of their own or of the container"#,
         ),
         (json!({ "destination": "/a", "type": "bind" }), "mounts[0].source: missing"),
         (json!({ "destination": "/a", "source": "/s" }), "mounts[0].type: missing"),
