@@ -1,5 +1,7 @@
 //! dockerd with the runtime under test: a daemon of its own for each test, with its own containerd.
 
+use serde_json::json;
+
 use crate::call::{Call, Outcome, within};
 use crate::place::{Daemon, Place};
 use crate::runtime::runtime;
@@ -37,15 +39,15 @@ impl Docker {
     pub fn new() -> Self {
         let place = Place::new();
         // The name `runc` is taken.
-        let tested = format!("tested={}", runtime().path.display());
+        let runtimes = json!({ "runtimes": { "tested": { "path": runtime().path } } });
         let (cgroup, host) = (place.cgroup(), format!("unix://{}", place.path("sock")));
         let [config, data, exec, pid, log] =
             ["config.json", "data", "exec", "pid", "log"].map(|name| place.path(name));
-        std::fs::write(&config, "{}").expect("write");
+        std::fs::write(&config, runtimes.to_string()).expect("write");
         let daemon = [
             &["dockerd", "--config-file", &config, "--data-root", &data, "--exec-root", &exec],
             &["--pidfile", &pid, "--host", &host, "--group", "0", "--cgroup-parent", &cgroup][..],
-            &["--add-runtime", &tested, "--default-runtime", "tested"],
+            &["--default-runtime", "tested"],
             &["--bridge", "none", "--iptables=false", "--ip6tables=false"],
         ]
         .concat();
