@@ -71,7 +71,13 @@ fn every_mount_option_is_taken() {
     for option in list(&features(&c), "/mountOptions") {
         // A bind mount takes no option of a file system, so none of these is one.
         let bind = |c: &mut Value| {
-            config::add_mount(c, "/mnt", "bind", "/tmp", &["rbind", &option]);
+            let mut mount = config::mount("/mnt", "bind", "/etc", &["rbind", &option]);
+            if option.ends_with("idmap") {
+                let maps = json!([{ "containerID": 0, "hostID": 0, "size": 1000 }]);
+                mount["uidMappings"] = maps.clone();
+                mount["gidMappings"] = maps;
+            }
+            config::push(&mut c["mounts"], mount);
         };
         let tmpfs = |c: &mut Value| config::add_mount(c, "/mnt", "tmpfs", "tmpfs", &[&option]);
         let works = [
