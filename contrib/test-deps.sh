@@ -4,8 +4,7 @@
 set -eu
 
 packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker.io
-iproute2 iptables
-libc6-dev gcc libseccomp-dev netavark podman python3-grpcio runc strace uidmap"
+iproute2 iptables libc6-dev gcc libseccomp-dev netavark podman python3-grpcio runc strace uidmap"
 
 missing=""
 for package in $packages; do
