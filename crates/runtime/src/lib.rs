@@ -16,9 +16,9 @@
 mod bundle;
 mod check;
 pub mod command;
-mod console;
 mod error;
 mod execute;
+mod handover;
 mod hook;
 mod host;
 mod id;

@@ -22,6 +22,7 @@ options:
   -b, --bundle DIR         the bundle (default: the working directory)
   -f, --config FILE        its config.json, where it has another name
       --console-socket S   unix socket that receives the terminal's master
+      --pidfd-socket S     unix socket that receives a pidfd of the container's init
       --pid-file FILE      write the pid of the container's init
       --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
       --no-pivot           chroot instead of pivot_root (for a root on initramfs)
@@ -47,12 +48,14 @@ impl Arguments {
 
     /// Takes an option; tells whether it is one of these.
     pub(super) fn take(&mut self, option: &str, parser: &mut Parser) -> Result<bool> {
-        let CreateRequest { bundle, config, console_socket, pid_file, options, .. } =
-            &mut self.request;
+        let CreateRequest {
+            bundle, config, console_socket, pidfd_socket, pid_file, options, ..
+        } = &mut self.request;
         match option {
             "--bundle" | "-b" => *bundle = args::path(parser, option)?,
             "--config" | "-f" => *config = Some(args::path(parser, option)?),
             "--console-socket" => *console_socket = Some(args::path(parser, option)?),
+            "--pidfd-socket" => *pidfd_socket = Some(args::path(parser, option)?),
             "--pid-file" => *pid_file = Some(args::path(parser, option)?),
             "--preserve-fds" => options.process.preserve_fds = args::number(parser, option)?,
             "--no-pivot" => options.no_pivot = args::switch(parser, option)?,

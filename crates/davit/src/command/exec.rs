@@ -32,6 +32,7 @@ options:
   -c, --cap NAME           further capability (may be repeated)
       --no-new-privs       no exec grants anything any more
       --cgroup [CTRL:]PATH sub-cgroup of the container's to run in (may be repeated)
+      --pidfd-socket S     unix socket that receives a pidfd of the process
       --pid-file FILE      write the pid
   -d, --detach             return when the program runs
       --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
@@ -105,6 +106,7 @@ fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<
         "--cap" | "-c" => changes.capabilities.push(args::text(parser, option)?),
         "--no-new-privs" => changes.no_new_privileges = args::switch(parser, option)?,
         "--cgroup" => request.cgroups.push(args::text(parser, option)?),
+        "--pidfd-socket" => request.pidfd_socket = Some(args::path(parser, option)?),
         "--pid-file" => request.pid_file = Some(args::path(parser, option)?),
         "--detach" | "-d" => request.detach = args::switch(parser, option)?,
         "--preserve-fds" => request.options.preserve_fds = args::number(parser, option)?,

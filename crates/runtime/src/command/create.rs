@@ -24,6 +24,8 @@ pub struct CreateRequest {
     pub config: Option<PathBuf>,
     /// Where the terminal's other side is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a handle of init is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// The command ends before the container does: nobody is there to look after a terminal.

@@ -11,9 +11,9 @@ use sys::Slots;
 
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
-use crate::console;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
+use crate::handover;
 use crate::host::Host;
 use crate::id::Id;
 use crate::plan::{self, Base, ProcessOptions};
@@ -53,6 +53,8 @@ pub struct ExecRequest {
     pub changes: ProcessChanges,
     /// Where the terminal's other side is sent.
     pub console_socket: Option<PathBuf>,
+    /// Where a handle of the process is sent.
+    pub pidfd_socket: Option<PathBuf>,
     /// Where the pid is written.
     pub pid_file: Option<PathBuf>,
     /// Sub-cgroups to run in.
@@ -161,7 +163,10 @@ fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Resul
     if process.terminal() == Some(true)
         && let (Some(socket), Some(master)) = (&request.console_socket, &started.master)
     {
-        console::send(socket, master).within(|| format!("--console-socket {socket:?}"))?;
+        handover::terminal(socket, master)?;
+    }
+    if let Some(socket) = &request.pidfd_socket {
+        handover::process(socket, &started.pidfd)?;
     }
     match &request.pid_file {
         Some(path) => write_pid_file(path, started.pid.as_raw()),

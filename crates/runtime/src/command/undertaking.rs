@@ -12,9 +12,9 @@ use sys::{During, Slots};
 
 use super::create::CreateRequest;
 use crate::bundle::Bundle;
-use crate::console;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
+use crate::handover;
 use crate::plan::{self, Plan};
 use crate::process::Process;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
@@ -152,7 +152,10 @@ impl Undertaking {
         init: &Started,
     ) -> Result<()> {
         if let (Some(socket), Some(master)) = (&request.console_socket, &init.master) {
-            console::send(socket, master).within(|| format!("--console-socket {socket:?}"))?;
+            handover::terminal(socket, master)?;
+        }
+        if let Some(socket) = &request.pidfd_socket {
+            handover::process(socket, &init.pidfd)?;
         }
         self.entry.write_plan(&plan.init.encode()?)?;
         self.entry.write_base(&base(plan, bundle)?)?;
