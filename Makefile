@@ -13,7 +13,7 @@ HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/
 TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: all toolchain build install uninstall demo test unit integration podman lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration engines lint fmt deps clean help
 
 all: build
 
@@ -60,6 +60,10 @@ unit: toolchain
 ## integration: the tests of the binary; RUNTIME=runc or crun runs the same with a peer
 integration: deps build
 	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
+
+## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
+engines: deps build
+	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:

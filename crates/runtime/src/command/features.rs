@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(parsed.oci_version_max(), "1.3.0");
         for (pointer, count) in [
             ("/hooks", 6),
-            ("/mountOptions", 60),
+            ("/mountOptions", rootfs::supported::MOUNT_OPTIONS.len()),
             ("/linux/namespaces", 8),
             ("/linux/capabilities", 41),
             ("/linux/seccomp/actions", seccomp::supported::ACTIONS.len()),
