@@ -13,6 +13,7 @@ mod apply;
 pub mod capability;
 mod plan;
 pub mod rlimit;
+pub mod scheduler;
 
 use std::ffi::CString;
 use std::fmt;
@@ -44,6 +45,8 @@ pub enum Op {
         /// The ceiling of the soft limit.
         hard: u64,
     },
+    /// Scheduling policy and its parameters (sched_setattr(2)).
+    Scheduler(scheduler::Scheduler),
     /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
     /// them through /proc/self/fd; streams that cannot change hands stay as they are.
     OwnStandardStreams(u32),
@@ -89,6 +92,7 @@ impl fmt::Display for Op {
                 let (soft, hard) = (rlimit::Limit(*soft), rlimit::Limit(*hard));
                 write!(f, "process.rlimits[{index}] {name} {soft} (at most {hard})")
             }
+            Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
@@ -152,6 +156,14 @@ pub enum Error {
     /// The spec has one personality flag-less form.
     #[error("linux.personality.flags: {0:?} is not supported: the spec defines no flag")]
     PersonalityFlag(String),
+    /// A scheduling parameter that the kernel would refuse, or take for another.
+    #[error("process.scheduler.{field}: {reason}")]
+    Scheduler {
+        /// Field of the object.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A string with a NUL byte cannot be given to the kernel.
     #[error("{0}: contains a NUL byte")]
     Nul(&'static str),

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain, Process, User};
 
 use crate::capability::{self, Names};
+use crate::scheduler::Scheduler;
 use crate::{Error, Op, rlimit};
 
 /// What the planner must know of this machine and of the runtime's own rights.
@@ -49,6 +50,8 @@ pub fn plan(
     ops.extend(domain(personality)?);
     ops.extend(user_mask(process.user())?);
     ops.extend(rlimits(process)?);
+    // After the limits, which may allow it, and before the rights to it go.
+    ops.extend(process.scheduler().as_ref().map(Scheduler::of).transpose()?.map(Op::Scheduler));
     let (ids, groups) = identity(process.user(), host)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
     if process.user().uid() != 0 {

@@ -1,0 +1,65 @@
+//! When and where a process runs: scheduling policy, I/O priority.
+
+use crate::Error;
+
+fn check(call: &'static str, ret: libc::c_long) -> Result<(), Error> {
+    if ret < 0 { Err(Error::last(call)) } else { Ok(()) }
+}
+
+/// What sched_setattr(2) sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `SCHED_*`
+    pub policy: u32,
+    /// `SCHED_FLAG_*`
+    pub flags: u64,
+    /// For the policies without static priority.
+    pub nice: i32,
+    /// For `SCHED_FIFO` and `SCHED_RR`.
+    pub priority: u32,
+    /// For `SCHED_DEADLINE`, in nanoseconds, as the two that follow.
+    pub runtime: u64,
+    /// See `runtime`.
+    pub deadline: u64,
+    /// See `runtime`.
+    pub period: u64,
+}
+
+/// The struct of Linux 5.3 and later, `SCHED_ATTR_SIZE_VER1`: the libraries have the older one,
+/// with which the kernel refuses the clamping flags.
+#[repr(C)]
+struct KernelAttributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+    util_min: u32,
+    util_max: u32,
+}
+
+/// sched_setattr(2) of this thread.
+///
+/// # Errors
+/// EPERM without CAP_SYS_NICE, EINVAL, EBUSY where the deadline cannot be promised, EOPNOTSUPP.
+pub fn set_scheduler(attributes: &Attributes) -> Result<(), Error> {
+    let attributes = KernelAttributes {
+        size: size_of::<KernelAttributes>() as u32,
+        policy: attributes.policy,
+        flags: attributes.flags,
+        nice: attributes.nice,
+        priority: attributes.priority,
+        runtime: attributes.runtime,
+        deadline: attributes.deadline,
+        period: attributes.period,
+        util_min: 0,
+        util_max: 0,
+    };
+    // SAFETY: the kernel reads one struct, which says its own size (and writes only the size that
+    // it wants, where it knows a shorter one).
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    check("sched_setattr", ret)
+}

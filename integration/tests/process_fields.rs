@@ -1,0 +1,59 @@
+//! How the container's processes are scheduled, and where they may run and allocate.
+
+use integration::*;
+
+/// What `field` of `process` makes of one script, in the container's first process and in `exec`.
+fn in_both(field: &str, value: &Value, script: &str) -> [String; 2] {
+    let run = Container::sh(script).with(|c| c["process"][field] = value.clone()).run().ok().out;
+    let c = Container::sleeper().with(|c| c["process"][field] = value.clone());
+    c.create().start();
+    [run, c.ask(script)]
+}
+
+/// Fields 18, 19, 40 and 41 of proc_pid_stat(5): priority, nice, static priority and policy, of a
+/// child of the shell.
+const SCHEDULING: &str = "cut -d' ' -f18,19,40,41 /proc/self/stat; true";
+
+#[test]
+fn scheduler() {
+    davit_only!("the peers of distributions are too old");
+    for (scheduler, seen) in [
+        (json!({ "policy": "SCHED_OTHER", "nice": -3 }), "17 -3 0 0"),
+        (json!({ "policy": "SCHED_BATCH", "nice": 5 }), "25 5 0 3"),
+        (json!({ "policy": "SCHED_IDLE" }), "20 0 0 5"),
+        (
+            json!({ "policy": "SCHED_BATCH", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }),
+            // What the shell forks is an ordinary process again.
+            "20 0 0 3",
+        ),
+    ] {
+        for out in in_both("scheduler", &scheduler, SCHEDULING) {
+            assert_eq!(out.trim(), seen, "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn scheduler_of_an_ordinary_user() {
+    davit_only!("the peers of distributions are too old");
+    let c = Container::sh(SCHEDULING).with(|c| {
+        c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        c["process"]["scheduler"] = json!({ "policy": "SCHED_OTHER", "nice": -3 });
+    });
+    assert_eq!(c.run().ok().out.trim(), "17 -3 0 0");
+}
+
+#[test]
+fn scheduler_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (scheduler, field) in [
+        (json!({ "policy": "SCHED_OTHER", "nice": 20 }), "process.scheduler.nice"),
+        (json!({ "policy": "SCHED_FIFO" }), "process.scheduler.priority"),
+        (json!({ "policy": "SCHED_ISO" }), "process.scheduler.policy"),
+        (json!({ "policy": "SCHED_DEADLINE" }), "process.scheduler.runtime"),
+        (json!({ "policy": "x" }), "process.scheduler.policy"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["process"]["scheduler"] = scheduler);
+        c.run().refuses(&[field]);
+    }
+}
