@@ -57,3 +57,36 @@ fn scheduler_faults_are_named() {
         c.run().refuses(&[field]);
     }
 }
+
+#[test]
+fn io_priority() {
+    davit_only!("the peers of distributions are too old");
+    // The words of ionice(1); busybox's knows them too.
+    for (class, priority, seen) in [
+        ("IOPRIO_CLASS_RT", 2, "realtime: prio 2"),
+        ("IOPRIO_CLASS_BE", 7, "best-effort: prio 7"),
+        ("IOPRIO_CLASS_IDLE", 4, "idle"),
+    ] {
+        let value = json!({ "class": class, "priority": priority });
+        for out in in_both("ioPriority", &value, "ionice -p $$") {
+            assert!(out.trim().starts_with(seen), "{value}: {out}");
+        }
+    }
+    let c = Container::sh("ionice -p $$").with(|c| {
+        c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_RT", "priority": 0 });
+    });
+    assert!(c.run().ok().out.starts_with("realtime: prio 0"));
+}
+
+#[test]
+fn io_priority_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (value, field) in [
+        (json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }), "process.ioPriority.priority"),
+        (json!({ "class": "IOPRIO_CLASS_NONE", "priority": 0 }), "process.ioPriority.class"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["process"]["ioPriority"] = value);
+        c.run().refuses(&[field]);
+    }
+}

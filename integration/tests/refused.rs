@@ -12,9 +12,6 @@ fn fields_that_are_not_applied_are_named() {
         }),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
-        ("process.ioPriority", |c| {
-            c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 })
-        }),
         ("process.execCPUAffinity", |c| {
             c["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" })
         }),

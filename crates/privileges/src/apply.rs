@@ -47,6 +47,7 @@ fn step(op: &Op) -> Result<(), Error> {
             deadline: scheduler.deadline,
             period: scheduler.period,
         }),
+        Op::IoPriority(io) => sched::set_io_priority(io.class, io.priority),
         Op::OwnStandardStreams(uid) => own_standard_streams(*uid),
         Op::NoNewPrivileges => process::set_no_new_privileges(),
         Op::Bounding(mask) => bound(*mask),

@@ -11,6 +11,7 @@
 
 mod apply;
 pub mod capability;
+pub mod io_priority;
 mod plan;
 pub mod rlimit;
 pub mod scheduler;
@@ -47,6 +48,8 @@ pub enum Op {
     },
     /// Scheduling policy and its parameters (sched_setattr(2)).
     Scheduler(scheduler::Scheduler),
+    /// Class and priority of input and output (ioprio_set(2)).
+    IoPriority(io_priority::IoPriority),
     /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
     /// them through /proc/self/fd; streams that cannot change hands stay as they are.
     OwnStandardStreams(u32),
@@ -93,6 +96,7 @@ impl fmt::Display for Op {
                 write!(f, "process.rlimits[{index}] {name} {soft} (at most {hard})")
             }
             Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
+            Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
@@ -164,6 +168,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// There are eight I/O priorities.
+    #[error("process.ioPriority.priority: {0} is not within 0..=7")]
+    IoPriority(i64),
     /// A string with a NUL byte cannot be given to the kernel.
     #[error("{0}: contains a NUL byte")]
     Nul(&'static str),

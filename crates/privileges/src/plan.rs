@@ -6,6 +6,7 @@ use std::ffi::CString;
 use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain, Process, User};
 
 use crate::capability::{self, Names};
+use crate::io_priority::IoPriority;
 use crate::scheduler::Scheduler;
 use crate::{Error, Op, rlimit};
 
@@ -52,6 +53,7 @@ pub fn plan(
     ops.extend(rlimits(process)?);
     // After the limits, which may allow it, and before the rights to it go.
     ops.extend(process.scheduler().as_ref().map(Scheduler::of).transpose()?.map(Op::Scheduler));
+    ops.extend(process.io_priority().as_ref().map(IoPriority::of).transpose()?.map(Op::IoPriority));
     let (ids, groups) = identity(process.user(), host)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
     if process.user().uid() != 0 {

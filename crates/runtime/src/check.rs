@@ -68,7 +68,6 @@ pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
     let present = [
         ("apparmorProfile", label(process.apparmor_profile())),
         ("selinuxLabel", label(process.selinux_label())),
-        ("ioPriority", process.io_priority().is_some()),
         ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match present.iter().find(|(_, present)| *present) {

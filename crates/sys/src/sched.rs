@@ -63,3 +63,17 @@ pub fn set_scheduler(attributes: &Attributes) -> Result<(), Error> {
     let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     check("sched_setattr", ret)
 }
+
+/// ioprio_set(2) of this process's process group: `class` is one of `IOPRIO_CLASS_*`.
+///
+/// # Errors
+/// EPERM for the real-time class without CAP_SYS_NICE or CAP_SYS_ADMIN, EINVAL.
+pub fn set_io_priority(class: u8, priority: u8) -> Result<(), Error> {
+    // linux/ioprio.h, which no library has.
+    const IOPRIO_WHO_PGRP: libc::c_int = 2;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let value = libc::c_int::from(class) << IOPRIO_CLASS_SHIFT | libc::c_int::from(priority);
+    // SAFETY: the call takes three integers.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PGRP, 0, value) };
+    check("ioprio_set", ret)
+}
