@@ -90,3 +90,43 @@ fn io_priority_faults_are_named() {
         c.run().refuses(&[field]);
     }
 }
+
+#[test]
+fn memory_policy() {
+    davit_only!("the peers of distributions are too old");
+    skip_if!((!std::path::Path::new("/proc/self/numa_maps").exists()).then_some("needs NUMA"));
+    // Second word of a line of numa_maps (numa(7)).
+    let script = "tail -n1 /proc/self/numa_maps | cut -d' ' -f2";
+    for (policy, seen) in [
+        (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0" }), "bind:0"),
+        (json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": [] }), "interleave:0"),
+        (
+            json!({ "mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }),
+            "prefer=static:0",
+        ),
+        (json!({ "mode": "MPOL_LOCAL", "nodes": "" }), "local"),
+    ] {
+        let with = |c: &mut Value| c["linux"]["memoryPolicy"] = policy.clone();
+        assert_eq!(Container::sh(script).with(with).run().ok().out.trim(), seen, "{policy}");
+        let c = Container::sleeper().with(with);
+        c.create().start();
+        assert_eq!(c.ask(script).trim(), seen, "exec: {policy}");
+    }
+}
+
+#[test]
+fn memory_policy_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (policy, field) in [
+        (json!({ "mode": "MPOL_BIND" }), "linux.memoryPolicy.nodes"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "2-1" }), "linux.memoryPolicy.nodes"),
+        (json!({ "mode": "MPOL_X", "nodes": "0" }), "linux.memoryPolicy.mode"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["x"] }), "linux.memoryPolicy.flags"),
+        // A node that this machine has not: the kernel's answer, with the field.
+        (json!({ "mode": "MPOL_BIND", "nodes": "1023" }), "linux.memoryPolicy"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["linux"]["memoryPolicy"] = policy);
+        c.run().refuses(&[field]);
+    }
+}

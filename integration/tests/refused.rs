@@ -17,9 +17,6 @@ fn fields_that_are_not_applied_are_named() {
         }),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
-        ("linux.memoryPolicy", |c| {
-            c["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [] })
-        }),
         ("linux.seccomp.listenerPath", |c| {
             c["linux"]["seccomp"] =
                 json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener" });

@@ -48,6 +48,9 @@ fn step(op: &Op) -> Result<(), Error> {
             period: scheduler.period,
         }),
         Op::IoPriority(io) => sched::set_io_priority(io.class, io.priority),
+        Op::MemoryPolicy(policy) => {
+            sched::set_memory_policy(policy.mode | policy.flags, &policy.nodes)
+        }
         Op::OwnStandardStreams(uid) => own_standard_streams(*uid),
         Op::NoNewPrivileges => process::set_no_new_privileges(),
         Op::Bounding(mask) => bound(*mask),

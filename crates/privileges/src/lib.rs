@@ -12,7 +12,9 @@
 mod apply;
 pub mod capability;
 pub mod io_priority;
+pub mod memory_policy;
 mod plan;
+mod ranges;
 pub mod rlimit;
 pub mod scheduler;
 
@@ -50,6 +52,8 @@ pub enum Op {
     Scheduler(scheduler::Scheduler),
     /// Class and priority of input and output (ioprio_set(2)).
     IoPriority(io_priority::IoPriority),
+    /// The NUMA nodes that memory is taken from (set_mempolicy(2)).
+    MemoryPolicy(memory_policy::MemoryPolicy),
     /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
     /// them through /proc/self/fd; streams that cannot change hands stay as they are.
     OwnStandardStreams(u32),
@@ -97,6 +101,7 @@ impl fmt::Display for Op {
             }
             Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
             Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
+            Self::MemoryPolicy(policy) => write!(f, "linux.memoryPolicy {policy}"),
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
@@ -171,6 +176,14 @@ pub enum Error {
     /// There are eight I/O priorities.
     #[error("process.ioPriority.priority: {0} is not within 0..=7")]
     IoPriority(i64),
+    /// A memory policy that no kernel takes.
+    #[error("linux.memoryPolicy.{field}: {reason}")]
+    MemoryPolicy {
+        /// Field of the object.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A string with a NUL byte cannot be given to the kernel.
     #[error("{0}: contains a NUL byte")]
     Nul(&'static str),

@@ -1,4 +1,5 @@
-//! When and where a process runs: scheduling policy, I/O priority.
+//! When and where a process runs, and where its memory is: scheduling policy, I/O priority, NUMA
+//! policy.
 
 use crate::Error;
 
@@ -76,4 +77,18 @@ pub fn set_io_priority(class: u8, priority: u8) -> Result<(), Error> {
     // SAFETY: the call takes three integers.
     let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PGRP, 0, value) };
     check("ioprio_set", ret)
+}
+
+/// set_mempolicy(2) of this thread: `mode` with its `MPOL_F_*` flags, and the nodes as a mask.
+///
+/// # Errors
+/// ENOSYS in a kernel without NUMA, EINVAL for a mode that it does not know or for nodes that it
+/// does not have or that the cpuset does not allow.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Error> {
+    // The kernel takes one off before it looks at the number of bits (mm/mempolicy.c, get_nodes):
+    // 0 would be far too many, and "no nodes" is said by 1.
+    let bits = nodes.len() * u64::BITS as usize + 1;
+    // SAFETY: the kernel reads `bits - 1` bits, which are those of the slice.
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    check("set_mempolicy", ret)
 }
