@@ -12,20 +12,11 @@ fn fields_that_are_not_applied_are_named() {
         }),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
-        ("process.scheduler", |c| {
-            c["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 })
-        }),
-        ("process.ioPriority", |c| {
-            c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 })
-        }),
         ("process.execCPUAffinity", |c| {
             c["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" })
         }),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
-        ("linux.memoryPolicy", |c| {
-            c["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": [] })
-        }),
         ("linux.seccomp.listenerPath", |c| {
             c["linux"]["seccomp"] =
                 json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener" });

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setresgid, setresuid};
-use sys::{During, Error, Failure, capability as caps, process};
+use sys::{During, Error, Failure, capability as caps, process, sched};
 
 use crate::Op;
 use crate::capability::numbers;
@@ -38,6 +38,19 @@ fn step(op: &Op) -> Result<(), Error> {
             Ok(())
         }
         Op::Rlimit { resource, soft, hard, .. } => process::set_rlimit(*resource, *soft, *hard),
+        Op::Scheduler(scheduler) => sched::set_scheduler(&sched::Attributes {
+            policy: scheduler.policy,
+            flags: scheduler.flags,
+            nice: scheduler.nice,
+            priority: scheduler.priority,
+            runtime: scheduler.runtime,
+            deadline: scheduler.deadline,
+            period: scheduler.period,
+        }),
+        Op::IoPriority(io) => sched::set_io_priority(io.class, io.priority),
+        Op::MemoryPolicy(policy) => {
+            sched::set_memory_policy(policy.mode | policy.flags, &policy.nodes)
+        }
         Op::OwnStandardStreams(uid) => own_standard_streams(*uid),
         Op::NoNewPrivileges => process::set_no_new_privileges(),
         Op::Bounding(mask) => bound(*mask),

@@ -11,8 +11,12 @@
 
 mod apply;
 pub mod capability;
+pub mod io_priority;
+pub mod memory_policy;
 mod plan;
+mod ranges;
 pub mod rlimit;
+pub mod scheduler;
 
 use std::ffi::CString;
 use std::fmt;
@@ -44,6 +48,12 @@ pub enum Op {
         /// The ceiling of the soft limit.
         hard: u64,
     },
+    /// Scheduling policy and its parameters (sched_setattr(2)).
+    Scheduler(scheduler::Scheduler),
+    /// Class and priority of input and output (ioprio_set(2)).
+    IoPriority(io_priority::IoPriority),
+    /// The NUMA nodes that memory is taken from (set_mempolicy(2)).
+    MemoryPolicy(memory_policy::MemoryPolicy),
     /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
     /// them through /proc/self/fd; streams that cannot change hands stay as they are.
     OwnStandardStreams(u32),
@@ -89,6 +99,9 @@ impl fmt::Display for Op {
                 let (soft, hard) = (rlimit::Limit(*soft), rlimit::Limit(*hard));
                 write!(f, "process.rlimits[{index}] {name} {soft} (at most {hard})")
             }
+            Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
+            Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
+            Self::MemoryPolicy(policy) => write!(f, "linux.memoryPolicy {policy}"),
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
@@ -152,6 +165,25 @@ pub enum Error {
     /// The spec has one personality flag-less form.
     #[error("linux.personality.flags: {0:?} is not supported: the spec defines no flag")]
     PersonalityFlag(String),
+    /// A scheduling parameter that the kernel would refuse, or take for another.
+    #[error("process.scheduler.{field}: {reason}")]
+    Scheduler {
+        /// Field of the object.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There are eight I/O priorities.
+    #[error("process.ioPriority.priority: {0} is not within 0..=7")]
+    IoPriority(i64),
+    /// A memory policy that no kernel takes.
+    #[error("linux.memoryPolicy.{field}: {reason}")]
+    MemoryPolicy {
+        /// Field of the object.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A string with a NUL byte cannot be given to the kernel.
     #[error("{0}: contains a NUL byte")]
     Nul(&'static str),

@@ -3,9 +3,14 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxPersonality, LinuxPersonalityDomain, Process, User};
+use oci_spec::runtime::{
+    LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, Process, User,
+};
 
 use crate::capability::{self, Names};
+use crate::io_priority::IoPriority;
+use crate::memory_policy::MemoryPolicy;
+use crate::scheduler::Scheduler;
 use crate::{Error, Op, rlimit};
 
 /// What the planner must know of this machine and of the runtime's own rights.
@@ -32,13 +37,15 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// Plans the confinement of `process` (config.md, "process"; `linux.personality`).
+/// Plans the confinement of `process` (config.md, "process"; `linux.personality`,
+/// `linux.memoryPolicy`).
 ///
 /// # Errors
 /// A field that cannot be applied.
 pub fn plan(
     process: &Process,
     personality: Option<&LinuxPersonality>,
+    memory_policy: Option<&LinuxMemoryPolicy>,
     host: &Host,
 ) -> Result<Plan, Error> {
     let mut ops = Vec::new();
@@ -49,6 +56,10 @@ pub fn plan(
     ops.extend(domain(personality)?);
     ops.extend(user_mask(process.user())?);
     ops.extend(rlimits(process)?);
+    // After the limits, which may allow it, and before the rights to it go.
+    ops.extend(process.scheduler().as_ref().map(Scheduler::of).transpose()?.map(Op::Scheduler));
+    ops.extend(process.io_priority().as_ref().map(IoPriority::of).transpose()?.map(Op::IoPriority));
+    ops.extend(memory_policy.map(MemoryPolicy::of).transpose()?.map(Op::MemoryPolicy));
     let (ids, groups) = identity(process.user(), host)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
     if process.user().uid() != 0 {
@@ -199,7 +210,7 @@ mod tests {
     }
 
     fn planned(extra: serde_json::Value) -> Result<Plan, Error> {
-        plan(&process(extra), None, &HOST)
+        plan(&process(extra), None, None, &HOST)
     }
 
     fn story(plan: &Plan) -> Vec<String> {
@@ -251,7 +262,7 @@ mod tests {
             "permitted": ["CAP_CHOWN", "CAP_BPF"], "effective": ["CAP_CHOWN"],
             "ambient": ["CAP_CHOWN"],
         } });
-        let plan = plan(&process(wanted), None, &host).unwrap();
+        let plan = plan(&process(wanted), None, None, &host).unwrap();
         assert_eq!(
             plan.warnings,
             [
@@ -282,8 +293,8 @@ mod tests {
     #[test]
     fn groups_that_cannot_be_set_are_refused_and_none_are_left_alone() {
         let host = Host { setgroups: false, ..HOST };
-        assert!(plan(&process(json!({})), None, &host).is_ok());
+        assert!(plan(&process(json!({})), None, None, &host).is_ok());
         let groups = json!({ "user": { "uid": 0, "gid": 0, "additionalGids": [5] } });
-        assert_eq!(plan(&process(groups), None, &host), Err(Error::GroupsDenied));
+        assert_eq!(plan(&process(groups), None, None, &host), Err(Error::GroupsDenied));
     }
 }

@@ -192,7 +192,25 @@ fn mend(mut value: Value) -> Option<(Value, Vec<String>)> {
         process.insert("user".to_owned(), json!({ "uid": 0, "gid": 0 }));
         warnings.push("process.user: is missing, uid and gid 0 are taken".to_owned());
     }
-    (!warnings.is_empty()).then_some((value, warnings))
+    let respelt = value.get_mut("process").is_some_and(respell);
+    (respelt || !warnings.is_empty()).then_some((value, warnings))
+}
+
+/// Writes what the specification spells otherwise than the library as the library reads it, and
+/// says whether there was any.
+fn respell(process: &mut Value) -> bool {
+    let mut respelt = false;
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        let spelling = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = spelling.into();
+        respelt = true;
+    }
+    respelt
 }
 
 /// Fields of config.json that the spec does not know: they are ignored, as it demands, and shown
@@ -255,6 +273,25 @@ mod tests {
         let (spec, warnings) = parse(text.as_bytes()).unwrap();
         assert_eq!(warnings, ["process.capabilities.bounding: unknown capability \"CAP_NEW\""]);
         assert!(spec.process().as_ref().unwrap().capabilities().is_some());
+    }
+
+    #[test]
+    fn the_scheduler_flags_of_the_specification_are_read() {
+        let process = r#"{"cwd":"/","user":{"uid":0,"gid":0},"scheduler":{"policy":"SCHED_OTHER",
+            "flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN",
+            "SCHED_FLAG_UTIL_CLAMP_MAX"]}}"#;
+        let flags = |process: &oci_spec::runtime::Process| {
+            process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len()
+        };
+        assert_eq!(flags(&parse_process(process.as_bytes()).unwrap()), 7);
+        let (spec, warnings) =
+            parse(format!(r#"{{"ociVersion":"1.0.0","process":{process}}}"#).as_bytes()).unwrap();
+        assert_eq!(flags(spec.process().as_ref().unwrap()), 7);
+        assert_eq!(warnings.len(), 0);
+        let unknown = process.replace("RECLAIM", "X");
+        let error = parse_process(unknown.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("scheduler.flags[1]: unknown variant"), "{error}");
     }
 
     #[test]

@@ -68,8 +68,6 @@ pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
     let present = [
         ("apparmorProfile", label(process.apparmor_profile())),
         ("selinuxLabel", label(process.selinux_label())),
-        ("scheduler", process.scheduler().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
         ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match present.iter().find(|(_, present)| *present) {
@@ -95,7 +93,6 @@ fn unsupported(spec: &Spec) -> Result<()> {
     let present = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
     ];
     match present.iter().find(|(_, present)| *present) {
         Some((name, _)) => Err(Error::new(format!("{name}: {NOT_YET}"))),

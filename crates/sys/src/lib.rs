@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod process;
 pub mod procfs;
 pub mod pty;
+pub mod sched;
 pub mod seccomp;
 mod slots;
 

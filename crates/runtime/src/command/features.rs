@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use namespaces::Kind;
+use privileges::memory_policy::{FLAGS, MODES};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -47,7 +48,10 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
-            "memoryPolicy": { "modes": [], "flags": [] },
+            "memoryPolicy": {
+                "modes": sorted(&MODES.map(|(mode, _)| mode)),
+                "flags": sorted(&FLAGS.map(|(flag, _)| flag))
+            },
             "mountExtensions": { "idmap": { "enabled": rootfs::supported::ID_MAPPED_MOUNTS } },
             "netDevices": { "enabled": false }
         },
@@ -98,6 +102,8 @@ mod tests {
             ("/linux/seccomp/operators", 7),
             ("/linux/seccomp/archs", 8),
             ("/linux/seccomp/knownFlags", 4),
+            ("/linux/memoryPolicy/modes", 7),
+            ("/linux/memoryPolicy/flags", 3),
         ] {
             let list = document.pointer(pointer).and_then(Value::as_array);
             assert_eq!(list.map(Vec::len), Some(count), "{pointer}");

@@ -222,6 +222,7 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
     Ok(plan::Base {
         process,
         personality: linux.and_then(|linux| linux.personality().clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         kinds: plan::kinds(spec),
         setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),

@@ -108,6 +108,7 @@ fn confinement<'a>(
     Ok(Confinement {
         process,
         personality: linux.and_then(|linux| linux.personality().as_ref()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().as_ref()),
         seccomp: match profile {
             Some(profile) => seccomp::plan(profile, &seccomp::Host::current()?)?,
             None => Vec::new(),

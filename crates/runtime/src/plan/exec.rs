@@ -20,6 +20,9 @@ pub struct Base {
     pub process: Process,
     /// `linux.personality`
     pub personality: Option<oci_spec::runtime::LinuxPersonality>,
+    /// `linux.memoryPolicy`
+    #[serde(default)]
+    pub memory_policy: Option<oci_spec::runtime::LinuxMemoryPolicy>,
     /// The namespaces in which the container differs from the runtime.
     pub kinds: Vec<Kind>,
     /// Whether its user namespace lets processes set groups.
@@ -64,6 +67,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
     let confinement = Confinement {
         process,
         personality: base.personality.as_ref(),
+        memory_policy: base.memory_policy.as_ref(),
         seccomp: seccomp.unwrap_or_default(),
         privileges: privileges::Host {
             grantable: if user_namespace { capability::ALL } else { host.permitted },

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxPersonality, Process};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::ProcessOptions;
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Confinement<'a> {
     pub(super) process: &'a Process,
     pub(super) personality: Option<&'a LinuxPersonality>,
+    pub(super) memory_policy: Option<&'a LinuxMemoryPolicy>,
     pub(super) seccomp: Vec<seccomp::Op>,
     pub(super) privileges: privileges::Host,
     pub(super) options: &'a ProcessOptions,
@@ -40,7 +41,8 @@ pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Ve
     }
     let path = working_directory(process)?;
     before.push(Op::WorkingDirectory { path: path.clone(), as_user: false });
-    let plan = privileges::plan(process, confinement.personality, &confinement.privileges)?;
+    let Confinement { personality, memory_policy, .. } = confinement;
+    let plan = privileges::plan(process, personality, memory_policy, &confinement.privileges)?;
     let (first, last) = plan.ops.split_at(plan.seccomp_before.min(plan.ops.len()));
     // As little as possible is left to do under the filter, which may refuse any of it.
     let ready = vec![Op::WorkingDirectory { path, as_user: true }, Op::Outlive, Op::Announce];

@@ -1,0 +1,132 @@
+//! How the container's processes are scheduled, and where they may run and allocate.
+
+use integration::*;
+
+/// What `field` of `process` makes of one script, in the container's first process and in `exec`.
+fn in_both(field: &str, value: &Value, script: &str) -> [String; 2] {
+    let run = Container::sh(script).with(|c| c["process"][field] = value.clone()).run().ok().out;
+    let c = Container::sleeper().with(|c| c["process"][field] = value.clone());
+    c.create().start();
+    [run, c.ask(script)]
+}
+
+/// Fields 18, 19, 40 and 41 of proc_pid_stat(5): priority, nice, static priority and policy, of a
+/// child of the shell.
+const SCHEDULING: &str = "cut -d' ' -f18,19,40,41 /proc/self/stat; true";
+
+#[test]
+fn scheduler() {
+    davit_only!("the peers of distributions are too old");
+    for (scheduler, seen) in [
+        (json!({ "policy": "SCHED_OTHER", "nice": -3 }), "17 -3 0 0"),
+        (json!({ "policy": "SCHED_BATCH", "nice": 5 }), "25 5 0 3"),
+        (json!({ "policy": "SCHED_IDLE" }), "20 0 0 5"),
+        (
+            json!({ "policy": "SCHED_BATCH", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }),
+            // What the shell forks is an ordinary process again.
+            "20 0 0 3",
+        ),
+    ] {
+        for out in in_both("scheduler", &scheduler, SCHEDULING) {
+            assert_eq!(out.trim(), seen, "{scheduler}");
+        }
+    }
+}
+
+#[test]
+fn scheduler_of_an_ordinary_user() {
+    davit_only!("the peers of distributions are too old");
+    let c = Container::sh(SCHEDULING).with(|c| {
+        c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        c["process"]["scheduler"] = json!({ "policy": "SCHED_OTHER", "nice": -3 });
+    });
+    assert_eq!(c.run().ok().out.trim(), "17 -3 0 0");
+}
+
+#[test]
+fn scheduler_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (scheduler, field) in [
+        (json!({ "policy": "SCHED_OTHER", "nice": 20 }), "process.scheduler.nice"),
+        (json!({ "policy": "SCHED_FIFO" }), "process.scheduler.priority"),
+        (json!({ "policy": "SCHED_ISO" }), "process.scheduler.policy"),
+        (json!({ "policy": "SCHED_DEADLINE" }), "process.scheduler.runtime"),
+        (json!({ "policy": "x" }), "process.scheduler.policy"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["process"]["scheduler"] = scheduler);
+        c.run().refuses(&[field]);
+    }
+}
+
+#[test]
+fn io_priority() {
+    davit_only!("the peers of distributions are too old");
+    // The words of ionice(1); busybox's knows them too.
+    for (class, priority, seen) in [
+        ("IOPRIO_CLASS_RT", 2, "realtime: prio 2"),
+        ("IOPRIO_CLASS_BE", 7, "best-effort: prio 7"),
+        ("IOPRIO_CLASS_IDLE", 4, "idle"),
+    ] {
+        let value = json!({ "class": class, "priority": priority });
+        for out in in_both("ioPriority", &value, "ionice -p $$") {
+            assert!(out.trim().starts_with(seen), "{value}: {out}");
+        }
+    }
+    let c = Container::sh("ionice -p $$").with(|c| {
+        c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        c["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_RT", "priority": 0 });
+    });
+    assert!(c.run().ok().out.starts_with("realtime: prio 0"));
+}
+
+#[test]
+fn io_priority_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (value, field) in [
+        (json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }), "process.ioPriority.priority"),
+        (json!({ "class": "IOPRIO_CLASS_NONE", "priority": 0 }), "process.ioPriority.class"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["process"]["ioPriority"] = value);
+        c.run().refuses(&[field]);
+    }
+}
+
+#[test]
+fn memory_policy() {
+    davit_only!("the peers of distributions are too old");
+    skip_if!((!std::path::Path::new("/proc/self/numa_maps").exists()).then_some("needs NUMA"));
+    // Second word of a line of numa_maps (numa(7)).
+    let script = "tail -n1 /proc/self/numa_maps | cut -d' ' -f2";
+    for (policy, seen) in [
+        (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0" }), "bind:0"),
+        (json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": [] }), "interleave:0"),
+        (
+            json!({ "mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }),
+            "prefer=static:0",
+        ),
+        (json!({ "mode": "MPOL_LOCAL", "nodes": "" }), "local"),
+    ] {
+        let with = |c: &mut Value| c["linux"]["memoryPolicy"] = policy.clone();
+        assert_eq!(Container::sh(script).with(with).run().ok().out.trim(), seen, "{policy}");
+        let c = Container::sleeper().with(with);
+        c.create().start();
+        assert_eq!(c.ask(script).trim(), seen, "exec: {policy}");
+    }
+}
+
+#[test]
+fn memory_policy_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (policy, field) in [
+        (json!({ "mode": "MPOL_BIND" }), "linux.memoryPolicy.nodes"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "2-1" }), "linux.memoryPolicy.nodes"),
+        (json!({ "mode": "MPOL_X", "nodes": "0" }), "linux.memoryPolicy.mode"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["x"] }), "linux.memoryPolicy.flags"),
+        // A node that this machine has not: the kernel's answer, with the field.
+        (json!({ "mode": "MPOL_BIND", "nodes": "1023" }), "linux.memoryPolicy"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["linux"]["memoryPolicy"] = policy);
+        c.run().refuses(&[field]);
+    }
+}
