@@ -76,17 +76,6 @@ pub fn get() -> Result<Sets, Error> {
     })
 }
 
-/// Whether `capability` is in the bounding set; `None` where the kernel does not know it.
-#[must_use]
-pub fn in_bounding_set(capability: u32) -> Option<bool> {
-    // SAFETY: PR_CAPBSET_READ takes one integer.
-    match unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability as libc::c_ulong, 0, 0, 0) } {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
-}
-
 /// Removes `capability` from the bounding set (prctl(2), `PR_CAPBSET_DROP`).
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 use crate::Error;
 
@@ -47,14 +47,6 @@ pub fn set_no_new_privileges() -> Result<(), Error> {
 /// EPERM where the securebits are locked.
 pub fn set_keep_capabilities(keep: bool) -> Result<(), Error> {
     prctl(libc::PR_SET_KEEPCAPS, keep.into())
-}
-
-/// `PR_SET_CHILD_SUBREAPER`: orphans below this process become its children.
-///
-/// # Errors
-/// None that the kernel documents.
-pub fn set_child_subreaper() -> Result<(), Error> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
 /// `PR_SET_NAME`: what `ps` shows; the kernel keeps 15 bytes.
@@ -195,17 +187,6 @@ pub fn default_signals(mask: u64) -> Result<(), Error> {
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|errno| Error::new("sigprocmask", errno))
-}
-
-/// Ignores `signal` in this process.
-///
-/// # Errors
-/// EINVAL for SIGKILL and SIGSTOP.
-pub fn ignore(signal: Signal) -> Result<(), Error> {
-    // SAFETY: SIG_IGN installs no code of ours.
-    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }
-        .map(drop)
-        .map_err(|errno| Error::new("signal", errno))
 }
 
 /// prlimit(2) with raw numbers, on this process: both limits of `resource` at once.
