@@ -8,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use sys::During;
 
 use super::LOCK;
+use super::undertaking::with_oom;
 use crate::error::{Error, Result, Within};
 use crate::hook;
 use crate::id::Id;
@@ -31,7 +32,7 @@ pub fn start(root: &Root, id: &Id) -> Result<()> {
         status => return Err(Error::new(refusal(status))),
     }
     let plan = InitPlan::decode(&entry.plan()?)?;
-    command(&entry, &plan)?;
+    command(&entry, &plan).map_err(|error| with_oom(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
     after_start(&record)
