@@ -130,3 +130,51 @@ fn memory_policy_faults_are_named() {
         c.run().refuses(&[field]);
     }
 }
+
+/// The processors that a process may run on, as the kernel lists them.
+fn processors(pid: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.expect("Cpus_allowed_list").trim().to_owned()
+}
+
+#[test]
+fn exec_cpu_affinity() {
+    davit_only!("the peers of distributions are too old");
+    let all = processors("self");
+    skip_if!((all != "0" && !all.starts_with("0-")).then_some("needs the processors from 0"));
+    let script = "grep Cpus_allowed_list /proc/self/status | cut -f2";
+    let running = |affinity: Value| {
+        let c = Container::sleeper().with(|c| c["process"]["execCPUAffinity"] = affinity);
+        c.create().start();
+        // It is not for init.
+        assert_eq!(processors(&c.pid().to_string()), all);
+        c
+    };
+    assert_eq!(running(json!({ "final": "0" })).ask(script).trim(), "0");
+    assert_eq!(running(json!({ "initial": "0", "final": all })).ask(script).trim(), all);
+    assert_eq!(running(json!({ "initial": "", "final": "" })).ask(script).trim(), all);
+    // Without a final list the kernel decides: before Linux 6.2 a cpuset gave all that it has.
+    let seen = running(json!({ "initial": "0" })).ask(script);
+    assert!(["0", all.as_str()].contains(&seen.trim()), "{seen}");
+}
+
+#[test]
+fn exec_cpu_affinity_faults_are_named() {
+    davit_only!("the messages are its own");
+    for (affinity, field) in [
+        (json!({ "initial": "1-0" }), "process.execCPUAffinity.initial"),
+        (json!({ "final": "x" }), "process.execCPUAffinity.final"),
+        (json!({ "final": "1024" }), "process.execCPUAffinity.final"),
+    ] {
+        let c = Container::new(&["true"]).with(|c| c["process"]["execCPUAffinity"] = affinity);
+        c.run().refuses(&[field]);
+    }
+    // A processor that this machine has not is found out by `exec`.
+    for list in ["initial", "final"] {
+        let c = Container::sleeper()
+            .with(|c| c["process"]["execCPUAffinity"] = json!({ list: "1023" }));
+        c.create().start();
+        c.exec(&["true"]).refuses(&[&format!("process.execCPUAffinity.{list}")]);
+    }
+}

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::{Gid, Uid, fchown, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, fchown, setresgid, setresuid};
 use sys::{During, Error, Failure, capability as caps, process, sched};
 
 use crate::Op;
@@ -51,6 +52,7 @@ fn step(op: &Op) -> Result<(), Error> {
         Op::MemoryPolicy(policy) => {
             sched::set_memory_policy(policy.mode | policy.flags, &policy.nodes)
         }
+        Op::Affinity { cpus, .. } => run_on(cpus),
         Op::OwnStandardStreams(uid) => own_standard_streams(*uid),
         Op::NoNewPrivileges => process::set_no_new_privileges(),
         Op::Bounding(mask) => bound(*mask),
@@ -76,6 +78,16 @@ fn step(op: &Op) -> Result<(), Error> {
             numbers(*ambient).try_for_each(caps::raise_ambient)
         }
     }
+}
+
+fn run_on(cpus: &[u64]) -> Result<(), Error> {
+    let mut set = CpuSet::new();
+    for (word, mask) in cpus.iter().enumerate() {
+        for bit in numbers(*mask) {
+            set.set(word * 64 + bit as usize).during("sched_setaffinity")?;
+        }
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).during("sched_setaffinity")
 }
 
 /// Drops everything but `mask`, up to the last capability that this kernel knows.

@@ -9,6 +9,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+pub mod affinity;
 mod apply;
 pub mod capability;
 pub mod io_priority;
@@ -54,6 +55,13 @@ pub enum Op {
     IoPriority(io_priority::IoPriority),
     /// The NUMA nodes that memory is taken from (set_mempolicy(2)).
     MemoryPolicy(memory_policy::MemoryPolicy),
+    /// The processors to run on (sched_setaffinity(2)), of `exec` alone.
+    Affinity {
+        /// Whether it is the list for after the change of cgroup.
+        r#final: bool,
+        /// The processors, as a mask.
+        cpus: Vec<u64>,
+    },
     /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
     /// them through /proc/self/fd; streams that cannot change hands stay as they are.
     OwnStandardStreams(u32),
@@ -102,6 +110,10 @@ impl fmt::Display for Op {
             Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
             Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
             Self::MemoryPolicy(policy) => write!(f, "linux.memoryPolicy {policy}"),
+            Self::Affinity { r#final, cpus } => {
+                let moment = if *r#final { "final" } else { "initial" };
+                write!(f, "process.execCPUAffinity.{moment} {}", ranges::List(cpus))
+            }
             Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
@@ -179,6 +191,14 @@ pub enum Error {
     /// A memory policy that no kernel takes.
     #[error("linux.memoryPolicy.{field}: {reason}")]
     MemoryPolicy {
+        /// Field of the object.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A list of processors that is none.
+    #[error("process.execCPUAffinity.{field}: {reason}")]
+    Affinity {
         /// Field of the object.
         field: &'static str,
         /// What is wrong with it.

@@ -210,6 +210,14 @@ fn respell(process: &mut Value) -> bool {
         *flag = spelling.into();
         respelt = true;
     }
+    // An empty list is as good as none.
+    let lists = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut);
+    for list in lists.into_iter().flat_map(|lists| lists.values_mut()) {
+        if list.as_str() == Some("") {
+            *list = Value::Null;
+            respelt = true;
+        }
+    }
     respelt
 }
 
@@ -292,6 +300,16 @@ mod tests {
         let unknown = process.replace("RECLAIM", "X");
         let error = parse_process(unknown.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with("scheduler.flags[1]: unknown variant"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_list_of_processors_is_none() {
+        let process = br#"{"cwd":"/","user":{"uid":0,"gid":0},
+            "execCPUAffinity":{"initial":"0","final":""}}"#;
+        let process = parse_process(process).unwrap();
+        let affinity = process.exec_cpu_affinity().as_ref().unwrap();
+        assert_eq!(affinity.initial().as_deref(), Some("0"));
+        assert_eq!(*affinity.cpu_affinity_final(), None);
     }
 
     #[test]

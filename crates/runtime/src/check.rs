@@ -68,11 +68,13 @@ pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
     let present = [
         ("apparmorProfile", label(process.apparmor_profile())),
         ("selinuxLabel", label(process.selinux_label())),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match present.iter().find(|(_, present)| *present) {
         Some((name, _)) => wrong(name, NOT_YET),
-        None => oom_score(process, field),
+        None => {
+            privileges::affinity::Affinity::of(process)?;
+            oom_score(process, field)
+        }
     }
 }
 

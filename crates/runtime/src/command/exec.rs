@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use namespaces::Kind;
 use nix::errno::Errno;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
+use privileges::affinity::Affinity;
 use serde_json::Value;
 use sys::Slots;
 
@@ -103,6 +104,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let container = InitPlan::decode(&entry.plan()?)?;
     let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
+    run_initially_on(&process)?;
     let start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();
         let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;
@@ -139,6 +141,14 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             Err(error)
         }
     }
+}
+
+/// `process.execCPUAffinity.initial` is for the runtime's process, and inherited by the one that it
+/// makes in the container's cgroup.
+fn run_initially_on(process: &Spec) -> Result<()> {
+    let Some(op) = Affinity::of(process)?.before else { return Ok(()) };
+    privileges::apply(std::slice::from_ref(&op))
+        .map_err(|failure| Error::from(failure.error).within(op.to_string()))
 }
 
 fn join(record: &Record, request: &ExecRequest) -> Result<cgroups::Join> {

@@ -2,6 +2,7 @@
 
 use namespaces::Kind;
 use oci_spec::runtime::{LinuxDeviceCgroup, Process};
+use privileges::affinity::Affinity;
 use privileges::capability;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
     launch.extend(process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
     let mut list = vec![
         Section::Namespaces(launch),
+        Section::Privileges(Affinity::of(process)?.after.into_iter().collect()),
         Section::Process(vec![
             Op::Stage(c"davit:exec".to_owned()),
             Op::DieWithRuntime,
