@@ -97,11 +97,13 @@ fn a_terminal() {
 fn a_terminals_size_follows() {
     let p = podman!();
     let mut screen = Screen::new(80, 25);
-    let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done";
+    // The new size arrives in two steps, columns and rows, with a signal for each.
+    let seen = r#"size=$(stty size); [ "$size" = "50 132" ] && echo "$size" && exit"#;
+    let script = format!("trap '{seen}' WINCH; echo ready; while :; do sleep 0.05; done");
     let (parent, image) = (p.cgroup_parent(), integration::podman::IMAGE);
     // SIGWINCH is for those whose terminal it is.
     let mut call = vec!["setsid", "--ctty", "podman", "run", &parent, "--rm"];
-    call.extend(["--interactive", "--tty", image, "sh", "-c", script]);
+    call.extend(["--interactive", "--tty", image, "sh", "-c", &script]);
     let run = p.on_the_host(&call).stdio(&screen.slave()).spawn();
     screen.until("ready");
     screen.resize(132, 50);
