@@ -1,7 +1,7 @@
 //! An ordinary user's containers: a user namespace with the one id that everybody may map.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 use integration::*;
@@ -167,6 +167,26 @@ fn what_the_host_locks_stays_locked() {
     skip_if!(skip::needs_davit("runc 1.1 lets it be without a word"));
     run("true", &["rbind", "dev"])
         .refuses(&["/locked", "nodev is locked by the parent user namespace"]);
+}
+
+/// What podman and slirp4netns want: a node that this user cannot make is the host's.
+#[test]
+fn devices_are_the_hosts() {
+    skip_if!(impossible());
+    let path = ["/dev/net/tun", "/dev/fuse", "/dev/kmsg"]
+        .into_iter()
+        .find(|path| fs::exists(path).is_ok_and(|there| there));
+    let Some(path) = path else {
+        return skip::say(&test_name!(), "none of the devices is here");
+    };
+    let device = fs::metadata(path).expect("stat").rdev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let c = rootless(&format!("stat -c '%F %t:%T' {path}")).with(|c| {
+        c["linux"]["devices"] =
+            json!([{ "path": path, "type": "c", "major": major, "minor": minor }]);
+    });
+    let run = run(&c, &[]).ok();
+    assert_eq!(run.out, format!("character special file {major:x}:{minor:x}\n"));
 }
 
 #[test]
