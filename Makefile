@@ -18,7 +18,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain build install uninstall demo test unit integration engines lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration engines conformance lint fmt deps clean help
 
 all: build
 
@@ -77,6 +77,12 @@ integration: deps build
 ## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
 engines: deps build
 	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
+
+## conformance: opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
+conformance: build
+	@conformance/build target/conformance
+	@conformance/run --kit target/conformance/kit \
+		$(addprefix --runtime ,$(patsubst davit,target/davit,$(or $(RUNTIME),davit)))
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:
