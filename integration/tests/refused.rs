@@ -10,7 +10,6 @@ fn fields_that_are_not_applied_are_named() {
         ("process.selinuxLabel", |c| {
             c["process"]["selinuxLabel"] = "system_u:system_r:t:s0".into()
         }),
-        ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
@@ -31,6 +30,23 @@ fn fields_that_are_not_applied_are_named() {
         assert_ne!(run.code, 0, "{field} is ignored in silence");
         run.refuses(&[field]);
     }
+}
+
+#[test]
+fn a_mount_label_without_selinux_has_no_effect_which_is_said() {
+    davit_only!("crun says nothing, runc fails");
+    let c = Container::sh("echo runs")
+        .with(|c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into());
+    let log = c.path("log");
+    let c = c.global(&["--log", &log, "--log-level", "warning"]);
+    let run = c.run();
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        run.refuses(&["linux.mountLabel"]);
+        return;
+    }
+    assert_eq!(run.ok().out, "runs\n");
+    let log = std::fs::read_to_string(log).expect("log");
+    assert!(log.contains("linux.mountLabel: SELinux is off"), "{log}");
 }
 
 #[test]

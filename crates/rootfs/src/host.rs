@@ -24,6 +24,8 @@ pub struct Host {
     pub proc_and_sys: Vec<PathBuf>,
     /// `--ephemeral`: the same as the annotation [`crate::EPHEMERAL`].
     pub ephemeral: bool,
+    /// Whether SELinux is on on this machine. Asked only for `linux.mountLabel`.
+    pub selinux: bool,
     /// The first slot that this crate may use for sources it opens in the parent.
     pub first_slot: u16,
 }

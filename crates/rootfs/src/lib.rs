@@ -18,6 +18,7 @@ mod op;
 mod options;
 mod plan;
 pub mod supported;
+mod unmount;
 
 pub use apply::{Context, apply};
 pub use error::Error;
@@ -27,4 +28,5 @@ pub use op::{
     Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
     Rule, Setting, Source, Target, phases,
 };
-pub use plan::{EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan};
+pub use plan::{EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, without_effect};
+pub use unmount::{mounts_below, unmount_below};

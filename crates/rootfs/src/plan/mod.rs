@@ -6,6 +6,7 @@ mod id_maps;
 mod mounts;
 mod overlay;
 mod root;
+mod without_effect;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 pub use self::root::{EPHEMERAL, LAYERS};
+pub use self::without_effect::without_effect;
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;
 use crate::{Console, Error, Host, Propagation};
@@ -28,7 +30,7 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     if planner.own_mounts {
         planner.everything()?;
     } else {
-        planner.root_only()?;
+        planner.in_our_mounts()?;
     }
     Ok(planner.finish())
 }
@@ -128,20 +130,12 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Without a mount namespace only the root can be chosen: all else would change the host.
-    fn root_only(&mut self) -> Result<(), Error> {
+    /// The mount namespace of the runtime: mounts are made in the directory that becomes the root,
+    /// and whoever deletes the container takes them away ([`crate::unmount_below`]). What would
+    /// make a mount of the root itself is refused.
+    fn in_our_mounts(&mut self) -> Result<(), Error> {
         let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
         let linux = self.spec.linux().as_ref();
-        let given = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
-        if self.spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
-            return refuse("mounts[0]");
-        }
-        if given(linux.and_then(|linux| linux.masked_paths().as_ref())) {
-            return refuse("linux.maskedPaths");
-        }
-        if given(linux.and_then(|linux| linux.readonly_paths().as_ref())) {
-            return refuse("linux.readonlyPaths");
-        }
         if linux.is_some_and(|linux| linux.rootfs_propagation().is_some()) {
             return refuse("linux.rootfsPropagation");
         }
@@ -152,19 +146,24 @@ impl<'a> Planner<'a> {
             return refuse("process.terminal");
         }
         self.root_directory()?;
+        self.mounts()?;
         self.devices()?;
-        let chroot = Action::Chroot { move_to_root: false };
-        self.enter.push(Op::new("root", "", chroot));
-        Ok(())
+        self.enter.insert(0, Op::new("root", "", Action::Chroot { move_to_root: false }));
+        self.read_only_paths()?;
+        self.masked_paths()
     }
 
     /// Fields that are known and not done yet.
     fn check_fields(&self) -> Result<(), Error> {
-        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
-        if label.is_some_and(|label| !label.is_empty()) {
-            return Err(Error::unsupported("linux.mountLabel"));
+        match self.mount_label() {
+            Some(_) if self.host.selinux => Err(Error::unsupported("linux.mountLabel")),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn mount_label(&self) -> Option<&str> {
+        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+        label.filter(|label| !label.is_empty())
     }
 
     /// Reads `rootfsPropagation` and keeps the mounts made from now on in the namespace.

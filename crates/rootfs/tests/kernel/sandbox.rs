@@ -80,6 +80,7 @@ impl Sandbox {
             no_pivot: false,
             proc_and_sys: Vec::new(),
             ephemeral: false,
+            selinux: false,
             first_slot: 8,
         }
     }

@@ -22,6 +22,7 @@ fn host() -> Host {
         no_pivot: false,
         proc_and_sys: Vec::new(),
         ephemeral: false,
+        selinux: false,
         first_slot: 8,
     }
 }

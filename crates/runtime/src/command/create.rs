@@ -62,7 +62,7 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let record = record(id, &bundle, uid, &plan);
+    let record = record(id, &bundle, uid, &plan)?;
     let (init, record, entry) =
         Undertaking::new(record, entry).carry_out(&plan, &bundle, request, slots, &root)?;
     Ok(Created { init, entry, record, root, warnings: plan.warnings })
@@ -91,10 +91,14 @@ pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -
     Ok(Planned { plan, slots, uid: host.uid })
 }
 
-fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
+fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let cgroup = cgroups::Cgroup::planned(&plan.cgroup);
-    Record {
+    let mounts_before = match plan.shares_mounts {
+        true => Some(rootfs::mounts_below(&plan.rootfs).within(|| "/proc/self/mountinfo")?),
+        false => None,
+    };
+    Ok(Record {
         version: VERSION,
         id: id.clone(),
         bundle: bundle.directory.clone(),
@@ -105,10 +109,11 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
         own_pid_namespace: plan.own_pid_namespace,
+        mounts_before,
         annotations: plan.annotations.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
-    }
+    })
 }
 
 fn check_descriptors(options: &CreateOptions) -> Result<()> {

@@ -70,8 +70,17 @@ fn end(record: &Record) -> Result<()> {
         ))
         .hint(waits_in(init.pid)));
     }
-    match &record.cgroup {
-        Some(cgroup) => Ok(cgroup.remove(deadline)?),
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.remove(deadline)?;
+    }
+    unmount(record)
+}
+
+/// What a container without a mount namespace of its own has mounted.
+pub(super) fn unmount(record: &Record) -> Result<()> {
+    match &record.mounts_before {
+        Some(others) => rootfs::unmount_below(&record.rootfs, others)
+            .within(|| format!("mounts below {}", record.rootfs.display())),
         None => Ok(()),
     }
 }

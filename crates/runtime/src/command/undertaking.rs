@@ -179,11 +179,11 @@ impl Undertaking {
         let deadline = Instant::now() + CLEANUP;
         let removed = match &self.record.cgroup {
             Some(cgroup) if self.owns_cgroup => {
-                cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline))
+                cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline)).map_err(Error::from)
             }
             _ => Ok(()),
         };
-        match removed {
+        match removed.and_then(|()| super::delete::unmount(&self.record)) {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,
                 Err(left) => error.hint(format!("left behind: {left}")),

@@ -1,7 +1,7 @@
 //! Bundle, host and command line -> the plan of a new container.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use namespaces::Joined;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, User};
@@ -54,6 +54,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let view = cgroup::view(&cgroups.layout, &cgroup, &host.cgroups);
     let rootfs_host = rootfs_host(bundle, host, view, options)?;
     let mut rootfs = rootfs::plan(spec, &rootfs_host)?;
+    let without_effect = rootfs::without_effect(spec, &rootfs_host);
     let outside = take_outside(spec, &rootfs_host, &mut rootfs);
     let annotations: BTreeMap<_, _> =
         spec.annotations().clone().unwrap_or_default().into_iter().collect();
@@ -89,7 +90,8 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         rootfs: root_path(bundle),
         annotations,
         own_pid_namespace: is_new(spec, LinuxNamespaceType::Pid),
-        warnings: bundle.warnings.iter().cloned().chain(not_granted).collect(),
+        shares_mounts: !has(spec, LinuxNamespaceType::Mount),
+        warnings: [bundle.warnings.clone(), not_granted, without_effect].concat(),
     })
 }
 
@@ -174,6 +176,7 @@ fn rootfs_host(
         no_pivot: options.no_pivot,
         proc_and_sys,
         ephemeral: options.ephemeral,
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         first_slot: slot::SOURCES,
     })
 }

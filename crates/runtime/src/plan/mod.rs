@@ -118,4 +118,6 @@ pub struct Plan {
     pub own_pid_namespace: bool,
     /// What was asked for and cannot be given, where the spec wants no failure.
     pub warnings: Vec<String>,
+    /// Whether it has no mount namespace of its own.
+    pub shares_mounts: bool,
 }
