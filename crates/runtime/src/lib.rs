@@ -23,6 +23,7 @@ mod hook;
 mod host;
 mod id;
 pub mod init;
+pub mod notify;
 pub mod plan;
 mod process;
 mod program;

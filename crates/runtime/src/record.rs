@@ -6,6 +6,7 @@
 //! ROOT/ID/exec.json     what `exec` and `update` must know of config.json
 //! ROOT/ID/devices.json  device rules that `update` has added
 //! ROOT/ID/start.sock    where a created container waits for `start`
+//! ROOT/ID/notify/       what a container has as /run/notify, with the socket for its word `READY=1`
 //! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
 //! ```
 //! The directory itself is the lock (flock(2)): it goes with the command that holds it.
@@ -15,6 +16,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,12 @@ const CGROUP: &str = "cgroup";
 
 /// The name of the socket on which a created container waits.
 pub const START_SOCKET: &str = "start.sock";
+
+/// The directory for the socket through which a container says that it is ready.
+pub const NOTIFY_DIRECTORY: &str = "notify";
+
+/// The socket in there.
+pub const NOTIFY_SOCKET: &str = "notify.sock";
 
 /// How far the container's life has come, as far as it was written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -371,6 +379,20 @@ impl Entry {
         readlinkat(&self.directory, CGROUP).ok().map(PathBuf::from)
     }
 
+    /// Makes the directory for the socket through which the container says that it is ready, open
+    /// to all of its users.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn make_notify_directory(&self) -> Result<()> {
+        let open = Mode::from_bits_truncate(0o755);
+        mkdirat(&self.directory, NOTIFY_DIRECTORY, open).during("mkdir")?;
+        // The mode is not the caller's umask's to change.
+        std::fs::set_permissions(self.path_of(NOTIFY_DIRECTORY), PermissionsExt::from_mode(0o755))
+            .during("chmod")
+            .within(|| NOTIFY_DIRECTORY)
+    }
+
     /// Removes the directory and what is in it.
     ///
     /// # Errors
@@ -392,6 +414,10 @@ impl Entry {
             }
         }
         let unlink = || -> std::result::Result<(), sys::Error> {
+            match std::fs::remove_file(self.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.during("unlink")?,
+            }
             for name in &names {
                 match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
                     Err(Errno::ENOENT) => {}

@@ -75,7 +75,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
 
 fn wait(mut foreground: Foreground, mut executed: Executed, has_socket: bool) -> Result<Outcome> {
     let master = if has_socket { None } else { executed.started.master.take() };
-    Ok(foreground::outcome(foreground.wait(&executed.started, master)?))
+    Ok(foreground::outcome(foreground.wait(&executed.started, master, None)?))
 }
 
 fn check(request: &ExecRequest) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `start`: the word of command to a created container.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use namespaces::handshake::{Channel, Message, ReceiveError};
@@ -12,6 +12,8 @@ use super::undertaking::with_oom;
 use crate::error::{Error, Result, Within};
 use crate::hook;
 use crate::id::Id;
+use crate::notify::{Manager, Proxy};
+use crate::process::Process;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
 use crate::state::{self, Status};
 use crate::step::InitPlan;
@@ -19,23 +21,51 @@ use crate::step::InitPlan;
 /// How long the way to the user's program may take, hooks apart.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Starts a created container, and returns when its program was executed.
+/// Starts a created container, and returns when its program was executed; where somebody waits for
+/// the container to be ready, when it has said so or has ended.
 ///
 /// # Errors
 /// It is not waiting; its program cannot be executed; a hook failed.
-pub fn start(root: &Root, id: &Id) -> Result<()> {
+pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
     let entry = root.get(id)?;
-    let _lock = entry.lock(LOCK)?;
+    let lock = entry.lock(LOCK)?;
     let mut record = entry.record()?;
     match Status::of(&record) {
         Status::Created => {}
         status => return Err(Error::new(refusal(status))),
     }
+    let proxy = match (notify, record.init) {
+        (Some(manager), Some(init)) => Ready::prepare(&entry, manager, init)?,
+        _ => None,
+    };
     let plan = InitPlan::decode(&entry.plan()?)?;
     command(&entry, &plan).map_err(|error| with_oom(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
-    after_start(&record)
+    after_start(&record)?;
+    // A container that never gets ready can still be killed and deleted.
+    drop(lock);
+    proxy.map_or(Ok(()), |ready| ready.wait())
+}
+
+/// What is needed to wait until the container is ready.
+struct Ready {
+    proxy: Proxy,
+    pidfd: OwnedFd,
+    pid: i32,
+}
+
+impl Ready {
+    fn prepare(entry: &Entry, manager: &Manager, init: Process) -> Result<Option<Self>> {
+        let (Some(proxy), Some(pidfd)) = (Proxy::open(entry, manager)?, init.handle()?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { proxy, pidfd, pid: init.pid }))
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.proxy.wait(self.pidfd.as_fd(), self.pid)
+    }
 }
 
 const fn refusal(status: Status) -> &'static str {

@@ -29,13 +29,15 @@ pub(super) struct Undertaking {
     record: Record,
     entry: Entry,
     init: Option<Started>,
+    /// Whether it is given a way to say that it is ready.
+    notifies: bool,
     /// Whether what is in its cgroup is ours to end.
     owns_cgroup: bool,
 }
 
 impl Undertaking {
-    pub(super) const fn new(record: Record, entry: Entry) -> Self {
-        Self { record, entry, init: None, owns_cgroup: false }
+    pub(super) const fn new(record: Record, entry: Entry, notifies: bool) -> Self {
+        Self { record, entry, init: None, notifies, owns_cgroup: false }
     }
 
     /// Makes the container up to the point where its init waits.
@@ -74,6 +76,9 @@ impl Undertaking {
             self.entry.note_cgroup(&member.path)?;
         }
         self.entry.write_record(&self.record)?;
+        if self.notifies {
+            self.entry.make_notify_directory()?;
+        }
         let cgroup = self.make_cgroup(plan, &mut slots)?;
         if !request.options.start_at_once {
             slots.put(slot::START, self.listen()?);
