@@ -4,7 +4,7 @@
 set -eu
 
 packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker.io
-iproute2 iptables libc6-dev gcc libseccomp-dev netavark podman python3-grpcio runc strace uidmap"
+fish gcc groff-base iproute2 iptables libc6-dev libseccomp-dev netavark podman python3-grpcio runc strace uidmap zsh"
 
 missing=""
 for package in $packages; do

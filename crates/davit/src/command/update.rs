@@ -10,35 +10,45 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit update [OPTIONS] ID
-
-Changes the limits of a container: all that are given, or none of them. Options go before what the
-file says. -1 is no limit; BYTES may end in k, m, g or t.
-
-options:
-  -r, --resources FILE       limits as in linux.resources of config.json, of which any part may be
-                             missing; - is standard input. Device rules in it are left alone:
-                             engines send those of config.json every time
-      --memory BYTES         memory limit
-      --memory-reservation BYTES
-      --memory-swap BYTES    memory and swap together
-      --kernel-memory BYTES, --kernel-memory-tcp BYTES   cgroup v1 only
-      --cpu-share N          weight among others (1024 is usual)
-      --cpu-quota N          microseconds in each period
-      --cpu-period N         microseconds
-      --cpu-burst N          microseconds that may be saved up
-      --cpu-rt-period N, --cpu-rt-runtime N   cgroup v1 only
-      --cpu-idle N           1: only when nobody else wants to run
-      --cpuset-cpus LIST     such as 0-3,7
-      --cpuset-mems LIST
-      --pids-limit N         number of tasks
-      --blkio-weight N       10 to 1000
-      --device-allow RULE    as `c 10:229 rw`: b, c or a; numbers or *; of r, w and m
-      --device-deny RULE     (both may be repeated: a later rule goes before an earlier one)
-      --l3-cache-schema, --mem-bw-schema   refused: not supported yet
-";
+pub(super) const PAGE: Page = Page {
+    name: "update",
+    summary: "change the limits of a container",
+    usage: &["[OPTIONS] ID"],
+    about: "\
+        Changes the limits of a container: all that are given, or none of them. Options go before \
+        what the file says. -1 is no limit; BYTES may end in k, m, g or t.",
+    options: &[&[
+        (
+            "-r, --resources FILE",
+            "limits as in linux.resources of config.json, of which any part may be missing; - is standard input. Device rules in it are left alone: engines send those of config.json every time",
+        ),
+        ("--memory BYTES", "memory limit"),
+        ("--memory-reservation BYTES", "what reclaim leaves to the container"),
+        ("--memory-swap BYTES", "memory and swap together"),
+        ("--kernel-memory BYTES", "cgroup v1 only"),
+        ("--kernel-memory-tcp BYTES", "cgroup v1 only"),
+        ("--cpu-share N", "weight among others (1024 is usual)"),
+        ("--cpu-quota N", "microseconds in each period"),
+        ("--cpu-period N", "microseconds"),
+        ("--cpu-burst N", "microseconds that may be saved up"),
+        ("--cpu-rt-period N", "cgroup v1 only"),
+        ("--cpu-rt-runtime N", "cgroup v1 only"),
+        ("--cpu-idle N", "1: only when nobody else wants to run"),
+        ("--cpuset-cpus LIST", "such as 0-3,7"),
+        ("--cpuset-mems LIST", "memory nodes, in the same form"),
+        ("--pids-limit N", "number of tasks"),
+        ("--blkio-weight N", "10 to 1000"),
+        (
+            "--device-allow RULE",
+            "as `c 10:229 rw`: b, c or a; numbers or *; of r, w and m (may be repeated)",
+        ),
+        ("--device-deny RULE", "the same (a later rule goes before an earlier one)"),
+        ("--l3-cache-schema SCHEMA", "refused: not supported yet"),
+        ("--mem-bw-schema SCHEMA", "refused: not supported yet"),
+    ]],
+};
 
 /// How the value of an option is written.
 #[derive(Clone, Copy)]
@@ -71,7 +81,7 @@ const LIMITS: [(&str, &str, &str, Kind); 16] = [
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let mut request = UpdateRequest::default();
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => id.take(value)?,
             Word::Option(option) => take(&mut request, &option, parser)?,

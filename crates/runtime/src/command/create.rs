@@ -68,25 +68,38 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
         None => false,
     };
     check_descriptors(&request.options)?;
-    let host = Host::discover(request.options.cgroup_manager != CgroupManager::Disabled)?;
-    let cgroup_request = plan::cgroup_request(id, &bundle.spec);
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let cgroups = cgroups::Host::discover(&cgroup_request, rootless).within(|| "cgroups")?;
-    let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
-    let options = &request.options;
-    let inputs =
-        plan::Inputs { id, bundle: &bundle, host: &host, cgroups: &cgroups, joined, options };
-    let plan = plan::create(inputs)?;
+    let Planned { plan, slots, uid } = plan_here(id, &bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let record = record(id, &bundle, &host, &plan);
+    let record = record(id, &bundle, uid, &plan);
     let undertaking = Undertaking::new(record, entry, notifies);
     let (init, record, entry) = undertaking.carry_out(&plan, &bundle, request, slots, &root)?;
     Ok(Created { init, entry, record, root, warnings: plan.warnings, proxy: None })
 }
 
-fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
+/// A plan for this machine.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// The namespaces that it joins, open.
+    slots: Slots,
+    /// Whose container it will be.
+    uid: u32,
+}
+
+/// Looks at this machine as far as the bundle asks for it, and plans.
+pub(super) fn plan_here(id: &Id, bundle: &Bundle, options: &CreateOptions) -> Result<Planned> {
+    let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
+    let rootless = host.uid != 0 || host.in_user_namespace;
+    let request = plan::cgroup_request(id, &bundle.spec);
+    let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
+    let mut slots = Slots::default();
+    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let plan =
+        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, joined, options })?;
+    Ok(Planned { plan, slots, uid: host.uid })
+}
+
+fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let cgroup = cgroups::Cgroup::planned(&plan.cgroup);
     Record {
@@ -95,7 +108,7 @@ fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
         bundle: bundle.directory.clone(),
         rootfs: plan.rootfs.clone(),
         created: state::rfc3339(now),
-        owner: host.uid,
+        owner,
         stage: Stage::Creating,
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
