@@ -7,11 +7,6 @@ fn fields_that_are_not_applied_are_named() {
     davit_only!("the peers apply or ignore them");
     type Row = (&'static str, fn(&mut Value));
     let rows: &[Row] = &[
-        ("process.selinuxLabel", |c| {
-            c["process"]["selinuxLabel"] = "system_u:system_r:t:s0".into()
-        }),
-        ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
-        ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
         ("linux.seccomp.listenerPath", |c| {

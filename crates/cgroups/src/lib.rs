@@ -48,6 +48,6 @@ pub use join::Join;
 pub use layout::{Hierarchy, Host, Layout, Unified};
 pub use oom::OomWatch;
 pub use op::{Missing, Op};
-pub use plan::{Request, plan, plan_resources};
+pub use plan::{Own, Request, plan, plan_resources};
 pub use stats::Stats;
 pub use update::{Current, Unfinished, plan_device_update, plan_update, update};

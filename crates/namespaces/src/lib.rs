@@ -105,8 +105,8 @@ impl fmt::Display for Kind {
 /// One step into the namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)), before a cgroup
-    /// namespace is made there.
+    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)): before a cgroup namespace
+    /// that is to begin there, or after one that begins above.
     EnterCgroup {
         /// The slot that holds the open file.
         slot: u16,

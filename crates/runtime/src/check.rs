@@ -64,18 +64,8 @@ pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
             return wrong(&format!("env[{index}]"), &format!("{entry:?} is not NAME=VALUE"));
         }
     }
-    let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    let present = [
-        ("apparmorProfile", label(process.apparmor_profile())),
-        ("selinuxLabel", label(process.selinux_label())),
-    ];
-    match present.iter().find(|(_, present)| *present) {
-        Some((name, _)) => wrong(name, NOT_YET),
-        None => {
-            privileges::affinity::Affinity::of(process)?;
-            oom_score(process, field)
-        }
-    }
+    privileges::affinity::Affinity::of(process)?;
+    oom_score(process, field)
 }
 
 const NOT_YET: &str = "is not supported yet";
@@ -182,9 +172,6 @@ mod tests {
                 "process.env[1]: \"B\" is not NAME=VALUE",
             ),
             (vec!["process", "oomScoreAdj"], json!(1001), "process.oomScoreAdj: 1001"),
-            (vec!["process", "apparmorProfile"], json!(""), "ok"),
-            (vec!["process", "apparmorProfile"], json!("x"), "process.apparmorProfile: is not"),
-            (vec!["process", "selinuxLabel"], json!("x"), "process.selinuxLabel: is not supported"),
             (vec!["linux", "intelRdt"], json!({}), "linux.intelRdt: is not supported yet"),
             (
                 vec!["hooks", "poststop"],

@@ -1,13 +1,14 @@
 //! What this machine, this user and this caller are, as far as a plan must know.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use namespaces::Joined;
 use namespaces::id_maps::Writer;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use privileges::SecurityModules;
 use sys::{During, Slots};
 
 use crate::error::{Error, Result, Within};
@@ -88,6 +89,19 @@ impl Host {
         self.permitted & (1 << privileges::capability::SYS_ADMIN) != 0
     }
 
+    /// The security modules, looked for where the process has a label.
+    #[must_use]
+    pub fn security(&self, process: &Process) -> SecurityModules {
+        if !SecurityModules::matter_to(process) {
+            return SecurityModules::default();
+        }
+        let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        SecurityModules {
+            apparmor: apparmor.is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: has_selinux(),
+        }
+    }
+
     /// Who can write the id maps of a new user namespace.
     #[must_use]
     pub fn map_writer(&self, spec: &Spec) -> Writer {
@@ -103,6 +117,11 @@ impl Host {
         let gids = linux.and_then(|linux| linux.gid_mappings().as_ref());
         if single(uids) && single(gids) { Writer::OwnId } else { Writer::Helpers }
     }
+}
+
+/// Whether SELinux is on: then its file system is mounted here (selinux(8)).
+pub(crate) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Whether this process is in a user namespace that is not the first one.

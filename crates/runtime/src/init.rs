@@ -117,10 +117,11 @@ impl Init {
                 Ok(self.channel.send_with(&Message::Console, Some(master.as_fd()))?)
             }
             Op::RuntimeHooks => self.ask(&Message::Built),
-            Op::Hook { hook, state_before_pid, state_after_pid } => {
+            Op::Hook { hook, state_before_pid, state_after_pid, output } => {
                 let pid = std::process::id();
                 let state = format!("{state_before_pid}{pid}{state_after_pid}");
-                hook.run(&state, None).map_err(|error| Trouble {
+                let output = output.take(&self.context.slots)?;
+                hook.run(&state, None, &output).map_err(|error| Trouble {
                     error: sys::Error::new("hook", Errno::ECANCELED),
                     detail: error.to_string(),
                 })

@@ -3,6 +3,7 @@
 mod cgroup;
 mod devices;
 mod id_maps;
+mod label;
 mod mounts;
 mod overlay;
 mod root;
@@ -24,7 +25,7 @@ use crate::{Console, Error, Host, Propagation};
 /// What is wrong with which field of the configuration.
 pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     let mut planner = Planner::new(spec, host);
-    planner.check_fields()?;
+    planner.check_label()?;
     if planner.own_mounts {
         planner.everything()?;
     } else {
@@ -155,15 +156,6 @@ impl<'a> Planner<'a> {
         self.devices()?;
         let chroot = Action::Chroot { move_to_root: false };
         self.enter.push(Op::new("root", "", chroot));
-        Ok(())
-    }
-
-    /// Fields that are known and not done yet.
-    fn check_fields(&self) -> Result<(), Error> {
-        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
-        if label.is_some_and(|label| !label.is_empty()) {
-            return Err(Error::unsupported("linux.mountLabel"));
-        }
         Ok(())
     }
 

@@ -22,6 +22,8 @@ fn host() -> Host {
         no_pivot: false,
         proc_and_sys: Vec::new(),
         ephemeral: false,
+        selinux: false,
+        mount_context: rootfs::ContextType::Context,
         first_slot: 8,
     }
 }

@@ -10,6 +10,7 @@ use privileges::affinity::Affinity;
 use serde_json::Value;
 use sys::Slots;
 
+use crate::annotations;
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
 use crate::error::{Error, Result, Within};
@@ -41,6 +42,10 @@ pub struct ProcessChanges {
     pub additional_gids: Vec<u32>,
     /// `--cap`, on top of the configured ones.
     pub capabilities: Vec<String>,
+    /// `--process-label`
+    pub selinux_label: Option<String>,
+    /// `--apparmor`
+    pub apparmor_profile: Option<String>,
     /// `--no-new-privs`
     pub no_new_privileges: bool,
 }
@@ -126,7 +131,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
         execute::start(Start { plan, born: &[], id_maps: None, cgroup, slots })
     };
-    let mut started = match start(join(&record, request)?) {
+    let mut started = match start(join(&record, init, request)?) {
         // A container that has made cgroups below its own takes no process at the top any more.
         Err(error) if beside_is_better(&error, request) => match &record.cgroup {
             Some(cgroup) => start(cgroup.join_beside(init.pid)?)?,
@@ -151,8 +156,10 @@ fn run_initially_on(process: &Spec) -> Result<()> {
         .map_err(|failure| Error::from(failure.error).within(op.to_string()))
 }
 
-fn join(record: &Record, request: &ExecRequest) -> Result<cgroups::Join> {
+fn join(record: &Record, init: Process, request: &ExecRequest) -> Result<cgroups::Join> {
+    let beside = request.cgroups.is_empty() && annotations::delegates(&record.annotations);
     match &record.cgroup {
+        Some(cgroup) if beside => Ok(cgroup.join_beside(init.pid)?),
         Some(cgroup) => Ok(cgroup.join(&request.cgroups).within(|| "exec --cgroup")?),
         None => Ok(cgroups::Join::default()),
     }
@@ -222,6 +229,12 @@ fn change(base: &Spec, changes: &ProcessChanges) -> Result<Spec> {
     let mut env = process.env().clone().unwrap_or_default();
     env.extend(changes.env.iter().cloned());
     process.set_env(Some(env));
+    if changes.selinux_label.is_some() {
+        process.set_selinux_label(changes.selinux_label.clone());
+    }
+    if changes.apparmor_profile.is_some() {
+        process.set_apparmor_profile(changes.apparmor_profile.clone());
+    }
     if changes.no_new_privileges {
         process.set_no_new_privileges(Some(true));
     }

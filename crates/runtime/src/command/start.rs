@@ -9,8 +9,9 @@ use sys::During;
 
 use super::LOCK;
 use super::undertaking::with_oom;
+use crate::annotations::HookOutput;
 use crate::error::{Error, Result, Within};
-use crate::hook;
+use crate::hook::{self, Output};
 use crate::id::Id;
 use crate::notify::{Manager, Proxy};
 use crate::process::Process;
@@ -111,16 +112,23 @@ fn dial(entry: &Entry) -> std::result::Result<OwnedFd, sys::Error> {
 /// # Errors
 /// A hook failed: then the container is stopped, as the spec wants.
 pub(super) fn after_start(record: &Record) -> Result<()> {
+    poststart(record).or_else(|error| {
+        super::kill::everything(record, libc::SIGKILL)?;
+        Err(error)
+    })
+}
+
+fn poststart(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
     let status = hook::Moment::Poststart.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
+    let output = Output::open(&HookOutput::of(&record.annotations))?;
     for hook in &record.poststart {
-        let run = hook.run(&format!("{before}{}{after}", init.pid), Some(&record.bundle));
-        if let Err(error) = run {
-            super::kill::everything(record, libc::SIGKILL)?;
-            return Err(error);
-        }
+        hook.run(&format!("{before}{}{after}", init.pid), Some(&record.bundle), &output)?;
     }
     Ok(())
 }

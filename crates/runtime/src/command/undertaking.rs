@@ -15,6 +15,7 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
+use crate::hook::Output;
 use crate::plan::{self, Plan};
 use crate::process::Process;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
@@ -76,6 +77,7 @@ impl Undertaking {
             self.entry.note_cgroup(&member.path)?;
         }
         self.entry.write_record(&self.record)?;
+        Output::open(&plan.hook_output)?.put(&mut slots);
         if self.notifies {
             self.entry.make_notify_directory()?;
         }
@@ -131,6 +133,9 @@ impl Undertaking {
         let join = applied.into_join(cgroup)?;
         for (slot, file) in (slot::CGROUP..).zip(join.procs) {
             slots.put(slot, file);
+        }
+        if let Some(own) = join.own {
+            slots.put(slot::DELEGATED, own);
         }
         Ok(join.into)
     }
@@ -200,10 +205,11 @@ impl Undertaking {
 }
 
 fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()> {
+    let output = Output::open(&plan.hook_output)?;
     for (hook, status) in &plan.hooks {
         let id = record.id.as_str();
         let (before, after) = state::for_hook(id, status, bundle, &record.annotations);
-        hook.run(&format!("{before}{pid}{after}"), Some(bundle))?;
+        hook.run(&format!("{before}{pid}{after}"), Some(bundle), &output)?;
     }
     Ok(())
 }
@@ -230,6 +236,7 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
         memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         kinds: plan::kinds(spec),
         setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
+        keep_groups: plan.keep_groups,
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
     })
 }

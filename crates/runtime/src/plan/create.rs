@@ -12,10 +12,11 @@ use super::program::{self, Confinement};
 use super::spec::{has, is_new};
 use super::way::Way;
 use super::{CreateOptions, Plan, cgroup};
+use crate::annotations::Annotations;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::hook::{self, Moment};
-use crate::host::Host;
+use crate::host::{Host, has_selinux};
 use crate::id::Id;
 use crate::step::InitPlan;
 use crate::{check, slot, state};
@@ -44,15 +45,16 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let Inputs { id, bundle, host, cgroups, joined, options } = inputs;
     let spec = &bundle.spec;
     check::check(spec)?;
+    let meant = Annotations::of(spec.annotations())?;
     let Some(process) = spec.process() else { return Err(Error::new("process: is missing")) };
-    let cgroup = cgroup::ops(id, spec, cgroups, options)?;
+    let cgroup = cgroup::ops(id, spec, meant.delegate.as_deref(), cgroups, options)?;
     let map_writer = host.map_writer(spec);
     let namespaces = namespaces::plan(spec, &namespaces::Host { joined, map_writer })?;
     if let Some(maps) = &namespaces.id_maps {
         require_mapped(process.user(), maps)?;
     }
     let view = cgroup::view(&cgroups.layout, &cgroup, &host.cgroups);
-    let rootfs_host = rootfs_host(bundle, host, view, options)?;
+    let rootfs_host = rootfs_host(bundle, host, view, meant.mount_context, options)?;
     let mut rootfs = rootfs::plan(spec, &rootfs_host)?;
     let outside = take_outside(spec, &rootfs_host, &mut rootfs);
     let annotations: BTreeMap<_, _> =
@@ -67,12 +69,13 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         rootfs: &rootfs,
         ignored_signals: host.ignored_signals,
         runtime_hooks: !hooks.is_empty(),
+        hook_output: hook::OutputSlots::of(&meant.hook_output),
         told: &|moment| {
             state::for_hook(id.as_str(), moment.status(), &bundle.directory, &annotations)
         },
     };
     let mut sections = way.sections()?;
-    let confinement = confinement(id, spec, process, host, &namespaces, options)?;
+    let confinement = confinement(id, spec, process, host, &namespaces, &meant, options)?;
     let (program, not_granted) = program::sections(confinement)?;
     sections.extend(program);
     let preserved = options.process.preserved();
@@ -83,6 +86,8 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         cgroup,
         outside,
         raise: raise(spec, process)?,
+        keep_groups: meant.keep_groups,
+        hook_output: meant.hook_output,
         hooks,
         poststart: hook::plan(spec, Moment::Poststart)?,
         poststop: hook::plan(spec, Moment::Poststop)?,
@@ -99,6 +104,7 @@ fn confinement<'a>(
     process: &'a Process,
     host: &Host,
     namespaces: &namespaces::Plan,
+    meant: &Annotations,
     options: &'a CreateOptions,
 ) -> Result<Confinement<'a>> {
     let maps = namespaces.id_maps.as_ref();
@@ -119,6 +125,8 @@ fn confinement<'a>(
                 false => host.permitted,
             },
             setgroups: (host.setgroups || maps.is_some()) && !groups_denied,
+            keep_groups: meant.keep_groups,
+            security: host.security(process),
             keyring: (!options.process.no_new_keyring).then(|| format!("_ses.{id}")),
         },
         options: &options.process,
@@ -153,6 +161,7 @@ fn rootfs_host(
     bundle: &Bundle,
     host: &Host,
     cgroups: Option<rootfs::Cgroups>,
+    mount_context: rootfs::ContextType,
     options: &CreateOptions,
 ) -> Result<rootfs::Host> {
     let spec = &bundle.spec;
@@ -174,8 +183,15 @@ fn rootfs_host(
         no_pivot: options.no_pivot,
         proc_and_sys,
         ephemeral: options.ephemeral,
+        selinux: labels_mounts(spec) && has_selinux(),
+        mount_context,
         first_slot: slot::SOURCES,
     })
+}
+
+fn labels_mounts(spec: &Spec) -> bool {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
+    label.is_some_and(|label| !label.is_empty())
 }
 
 fn take_outside(spec: &Spec, host: &rootfs::Host, ops: &mut Vec<rootfs::Op>) -> Vec<rootfs::Op> {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use namespaces::{IdMaps, Kind};
 use oci_spec::runtime::{BoxBuilder, Process};
 
+use crate::annotations::HookOutput;
 use crate::hook::Hook;
 use crate::step::InitPlan;
 
@@ -104,6 +105,10 @@ pub struct Plan {
     pub outside: Vec<rootfs::Op>,
     /// Hard limits that only the runtime may raise, as kernel number, soft and hard limit.
     pub raise: Vec<privileges::Op>,
+    /// Whether the caller's groups stay the container's.
+    pub(crate) keep_groups: bool,
+    /// Where hooks print to.
+    pub(crate) hook_output: HookOutput,
     /// Hooks that the runtime runs before the root changes, with the status that each is told.
     pub hooks: Vec<(Hook, &'static str)>,
     /// Hooks after the start.
