@@ -201,6 +201,16 @@ mod tests {
         assert_eq!(nul, "process.apparmorProfile: contains a NUL byte");
     }
 
+    /// A thread other than the first may not write for the process: the road there is open all the
+    /// same, with whatever module the kernel has.
+    #[test]
+    fn the_files_are_found() {
+        for attribute in [Attribute::AppArmor, Attribute::Selinux, Attribute::SelinuxKeys] {
+            let error = apply(attribute, &c"x".to_owned()).unwrap_err();
+            assert_eq!(error.call, "write", "{attribute:?}: {error}");
+        }
+    }
+
     #[test]
     fn a_keyring_gets_the_label_and_nothing_after_it() {
         let ring = || Op::JoinSessionKeyring(c"_ses.x".to_owned());
