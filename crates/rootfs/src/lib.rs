@@ -27,4 +27,6 @@ pub use op::{
     Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
     Rule, Setting, Source, Target, phases,
 };
-pub use plan::{EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan};
+pub use plan::{
+    EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
+};

@@ -4,6 +4,7 @@ mod cgroup;
 mod devices;
 mod id_maps;
 mod label;
+mod live;
 mod mounts;
 mod overlay;
 mod root;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+pub use self::live::{plan_added, plan_removed};
 pub use self::root::{EPHEMERAL, LAYERS};
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;

@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn mount(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
+    pub(super) fn mount(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         if entry.options.remount {
             return self.remount(entry);
         }
@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(index: usize, mount: &'a Mount) -> Result<Self, Error> {
+    pub(super) fn read(index: usize, mount: &'a Mount) -> Result<Self, Error> {
         let field = format!("mounts[{index}]");
         let destination = mount.destination().to_string_lossy().into_owned();
         let destination = match clean(&destination) {
@@ -248,7 +248,7 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    fn is_bind(&self) -> bool {
+    pub(super) fn is_bind(&self) -> bool {
         self.options.bind.is_some() || self.fstype == "bind"
     }
 

@@ -204,7 +204,7 @@ fn check_terminal(process: &Spec, request: &ExecRequest) -> Result<()> {
 }
 
 /// The kinds in which the container really differs: a user namespace cannot be joined twice.
-fn kinds(base: &Base, init: Process) -> Result<Vec<Kind>> {
+pub(super) fn kinds(base: &Base, init: Process) -> Result<Vec<Kind>> {
     let inode = |pid: &str| {
         nix::sys::stat::stat(format!("/proc/{pid}/ns/user").as_str())
             .map(|stat| stat.st_ino)

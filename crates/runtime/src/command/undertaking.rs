@@ -237,6 +237,9 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
         kinds: plan::kinds(spec),
         setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
         keep_groups: plan.keep_groups,
+        mount_label: linux
+            .and_then(|linux| linux.mount_label().clone())
+            .filter(|label| !label.is_empty()),
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
     })
 }

@@ -31,6 +31,9 @@ pub struct Base {
     /// The annotation `run.oci.keep_original_groups`
     #[serde(default)]
     pub keep_groups: bool,
+    /// `linux.mountLabel`
+    #[serde(default)]
+    pub mount_label: Option<String>,
     /// `linux.resources.devices`
     #[serde(default)]
     pub devices: Vec<LinuxDeviceCgroup>,

@@ -3,6 +3,7 @@
 mod cgroup;
 mod create;
 mod exec;
+mod mounts;
 mod program;
 mod spec;
 mod way;
@@ -20,6 +21,8 @@ use crate::step::InitPlan;
 pub use cgroup::request as cgroup_request;
 pub use create::{Inputs, create};
 pub use exec::{Base, ExecInputs, exec};
+pub use mounts::Change;
+pub(crate) use mounts::{MountsInputs, mounts};
 pub use spec::kinds;
 
 /// Which cgroup driver makes the container's cgroup.
