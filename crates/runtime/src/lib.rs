@@ -25,6 +25,7 @@ mod host;
 mod id;
 pub mod init;
 pub mod notify;
+mod own_user_namespace;
 pub mod plan;
 mod process;
 mod program;

@@ -138,13 +138,21 @@ fn value(text: &str, kind: Kind) -> Result<Value> {
                 Some(power) => (bare.get(..bare.len() - 1), 1024_i64 << (10 * power)),
                 None => (Some(bare), 1),
             };
-            let bytes = number(digits.unwrap_or_default())
-                .with_context(|| format!("{text:?} is no number of bytes"))?;
-            let bytes =
-                bytes.checked_mul(factor).ok_or_else(|| anyhow!("{text:?} is too large"))?;
-            Ok(json!(bytes))
+            let bytes = scaled(digits.unwrap_or_default(), factor);
+            Ok(json!(bytes.ok_or_else(|| anyhow!("{text:?} is no number of bytes"))?))
         }
     }
+}
+
+/// A decimal number, `1.5` too, times a factor; nothing where it is none or too large.
+fn scaled(text: &str, factor: i64) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| text.parse::<u32>().is_ok() && !text.starts_with('+');
+    if !is_number(fraction) || (text.contains('.') && !is_number(whole)) {
+        return None;
+    }
+    let part = format!("0.{fraction}").parse::<f64>().ok()? * factor as f64;
+    whole.parse::<i64>().ok()?.checked_mul(factor)?.checked_add(part as i64)
 }
 
 /// `c 10:229 rw`, as cgroup v1 writes it, and as `docker run --device-cgroup-rule` takes it.
@@ -182,10 +190,25 @@ mod tests {
             ("1MiB", 1 << 20),
             ("2GB", 2 << 30),
             ("1t", 1 << 40),
+            ("1.5g", 3 << 29),
+            ("0.25k", 256),
         ] {
             assert_eq!(bytes(text).unwrap(), expected, "{text}");
         }
-        for bad in ["k", "1.5.g", "1kk", "x", "99999999999t", " 1", "1 m", "mb"] {
+        for bad in [
+            "k",
+            "1.5.g",
+            "1.",
+            ".5",
+            "-1.5",
+            "1.+5",
+            "1kk",
+            "x",
+            "99999999999t",
+            " 1",
+            "1 m",
+            "mb",
+        ] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }

@@ -13,6 +13,7 @@ use crate::execute::Started;
 use crate::host::{self, Host};
 use crate::id::Id;
 use crate::notify::{self, Manager, Proxy};
+use crate::own_user_namespace;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::record::{Entry, Record, Root, Stage, VERSION};
 use crate::state;
@@ -68,7 +69,7 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
         None => false,
     };
     check_descriptors(&request.options)?;
-    let Planned { plan, slots, uid } = plan_here(id, &bundle, &request.options)?;
+    let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan);
@@ -87,8 +88,9 @@ pub(super) struct Planned {
 }
 
 /// Looks at this machine as far as the bundle asks for it, and plans.
-pub(super) fn plan_here(id: &Id, bundle: &Bundle, options: &CreateOptions) -> Result<Planned> {
+pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -> Result<Planned> {
     let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
+    own_user_namespace::complete(&mut bundle.spec, &host);
     let rootless = host.uid != 0 || host.in_user_namespace;
     let request = plan::cgroup_request(id, &bundle.spec);
     let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;

@@ -40,9 +40,9 @@ pub fn explain(
     config: Option<&Path>,
     options: &CreateOptions,
 ) -> Result<Explanation> {
-    let bundle = Bundle::load(directory, config)?;
+    let mut bundle = Bundle::load(directory, config)?;
     let id = Id::try_from("ID".to_owned())?;
-    let Planned { plan, .. } = plan_here(&id, &bundle, options)?;
+    let Planned { plan, .. } = plan_here(&id, &mut bundle, options)?;
     let path = config.map_or_else(|| bundle.directory.join("config.json"), Path::to_path_buf);
     let text = bundle::read(&path).within(|| path.display().to_string())?;
     Ok(Explanation {
