@@ -75,7 +75,11 @@ pub fn plan(
     if no_new_privileges {
         ops.push(Op::NoNewPrivileges);
     }
-    let sets = Sets::of(process, host.grantable);
+    let mut sets = Sets::of(process, host.grantable);
+    if host.keep_groups && process.user().additional_gids().iter().flatten().next().is_some() {
+        let words = "process.user.additionalGids: not set: the caller's groups are kept";
+        sets.warnings.push(words.to_owned());
+    }
     ops.push(Op::Bounding(sets.bounding));
     let leaves_root = process.user().uid() != 0;
     if leaves_root {
@@ -314,7 +318,8 @@ mod tests {
         let groups = process(groups);
         assert_eq!(plan(&groups, None, None, &host), Err(Error::GroupsDenied));
         let keep = Host { keep_groups: true, ..host };
-        let ops = plan(&groups, None, None, &keep).unwrap().ops;
-        assert!(!ops.iter().any(|op| matches!(op, Op::Groups(_))), "{ops:?}");
+        let plan = plan(&groups, None, None, &keep).unwrap();
+        assert!(!plan.ops.iter().any(|op| matches!(op, Op::Groups(_))), "{plan:?}");
+        assert_eq!(plan.warnings.len(), 1, "{plan:?}");
     }
 }
