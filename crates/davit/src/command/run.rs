@@ -72,7 +72,13 @@ fn wait(
     globals: &Globals,
 ) -> Result<Outcome> {
     let master = if has_socket { None } else { created.init.master.take() };
-    let code = foreground.wait(&created.init, master, created.proxy.take())?;
+    let code = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
+        // Nobody would look after it any more.
+        match command::delete(&created.root, created.entry.id(), true) {
+            Ok(_) => error,
+            Err(left) => error.context(format!("left behind ({left})")),
+        }
+    })?;
     if !keep {
         let warnings = command::delete(&created.root, created.entry.id(), true)?;
         output::warn(globals, &warnings);
