@@ -23,8 +23,10 @@ pub fn plan_added(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     planner.build.push(in_the_root());
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let entry = Entry::read(index, mount)?;
-        if !entry.options.remount && !entry.is_bind() {
-            require_self_contained(&entry)?;
+        match (entry.options.remount, entry.is_bind()) {
+            (true, _) => {}
+            (false, true) => require_access(&entry, host)?,
+            (false, false) => require_self_contained(&entry)?,
         }
         planner.mount(&entry)?;
     }
@@ -49,6 +51,17 @@ pub fn plan_removed(mounts: &[Mount]) -> Result<Vec<Op>, Error> {
 
 fn in_the_root() -> Op {
     Op::new("mounts", "", Action::RootDirectory(c"/".to_owned()))
+}
+
+/// A tree can be copied only by whoever may mount where it is (open_tree(2)); at `create` that is
+/// init, in a copy of the host's mount namespace.
+fn require_access(entry: &Entry<'_>, host: &Host) -> Result<(), Error> {
+    if host.privileged_parent {
+        return Ok(());
+    }
+    let source = entry.source.map(|path| path.display().to_string()).unwrap_or_default();
+    let reason = "an ordinary user cannot bind it into a container that lives";
+    Err(Error::invalid(format!("{}.source", entry.field), source, reason))
 }
 
 fn require_self_contained(entry: &Entry<'_>) -> Result<(), Error> {
