@@ -5,7 +5,7 @@
 //! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures
 //! ROOT/ID/exec.json     what `exec` and `update` must know of config.json
 //! ROOT/ID/devices.json  device rules that `update` has added
-//! ROOT/ID/start.sock    where a created container waits for `start`
+//! ROOT/ID/start.sock    where a created container waits for `start` (start_socket.rs)
 //! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
 //! ```
 //! The directory itself is the lock (flock(2)): it goes with the command that holds it.
@@ -39,9 +39,6 @@ const PLAN: &str = "plan";
 const BASE: &str = "exec.json";
 const DEVICES: &str = "devices.json";
 const CGROUP: &str = "cgroup";
-
-/// The name of the socket on which a created container waits.
-pub const START_SOCKET: &str = "start.sock";
 
 /// How far the container's life has come, as far as it was written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use sys::Slots;
 
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
+use crate::conversation::misunderstood;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
@@ -166,9 +167,7 @@ fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
 fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Result<()> {
     match started.listen(&|_| Ok(()))? {
         Progress::Executed => {}
-        Progress::Created => {
-            return Err(Error::new("davit's init does not keep to the conversation"));
-        }
+        Progress::Created => return Err(misunderstood()),
     }
     if process.terminal() == Some(true)
         && let (Some(socket), Some(master)) = (&request.console_socket, &started.master)

@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::Pid;
 use sys::{During, Slots};
 
@@ -17,8 +16,9 @@ use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
 use crate::plan::{self, Plan};
 use crate::process::Process;
-use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
+use crate::record::{Entry, Record, Root, Stage};
 use crate::slot;
+use crate::start_socket;
 use crate::state;
 
 /// How long the end of a container that could not be made is waited for.
@@ -76,7 +76,7 @@ impl Undertaking {
         self.entry.write_record(&self.record)?;
         let cgroup = self.make_cgroup(plan, &mut slots)?;
         if !request.options.start_at_once {
-            slots.put(slot::START, self.listen()?);
+            slots.put(slot::START, start_socket::open(&self.entry)?);
         }
         let mut outside = rootfs::Context::new(slots);
         rootfs::apply(&plan.outside, &mut outside).map_err(|failure| {
@@ -94,7 +94,7 @@ impl Undertaking {
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;
-        let init = self.init.insert(init.with_hooks(plan.init.hooks()));
+        let init = self.init.insert(init);
         let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
@@ -128,19 +128,6 @@ impl Undertaking {
             slots.put(slot, file);
         }
         Ok(join.into)
-    }
-
-    fn listen(&self) -> Result<OwnedFd> {
-        let listen = || -> std::result::Result<OwnedFd, sys::Error> {
-            let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
-            let listener = socket(kind.0, kind.1, kind.2, None).during("socket")?;
-            let address = UnixAddr::new(&self.entry.path_of(START_SOCKET)).during("bind")?;
-            bind(listener.as_raw_fd(), &address).during("bind")?;
-            nix::sys::socket::listen(&listener, Backlog::new(1).during("listen")?)
-                .during("listen")?;
-            Ok(listener)
-        };
-        listen().within(|| START_SOCKET)
     }
 
     /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
