@@ -14,14 +14,6 @@ fn fields_that_are_not_applied_are_named() {
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
         ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.netDevices", |c| c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } })),
-        ("linux.seccomp.listenerPath", |c| {
-            c["linux"]["seccomp"] =
-                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/listener" });
-        }),
-        ("linux.seccomp.listenerMetadata", |c| {
-            c["linux"]["seccomp"] =
-                json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "text" });
-        }),
         ("linux.personality.flags", |c| {
             c["linux"]["personality"] = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] })
         }),

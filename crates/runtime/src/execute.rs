@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use sys::Slots;
 use sys::process::CArray;
 
+use crate::agent::Agent;
 use crate::conversation::{Conversation, Heard, misunderstood};
 use crate::error::{Error, Result, Within};
 use crate::program;
@@ -38,6 +39,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
+    /// Who is told of its system calls, once there is a filter.
+    pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
     conversation: Conversation,
 }
@@ -90,6 +93,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
+        agent: None,
         id_maps: start.id_maps,
         conversation: Conversation::new(ours, start.plan),
     })
@@ -139,6 +143,11 @@ impl Started {
                 Message::Built => {
                     hooks(self.pid)?;
                     self.go()?;
+                }
+                Message::Listener => {
+                    let (agent, listener) = (self.agent.take(), descriptor);
+                    let (agent, listener) = agent.zip(listener).ok_or_else(misunderstood)?;
+                    agent.hand_over(&listener, self.pid)?;
                 }
                 Message::Created => return Ok(Progress::Created),
                 _ => return Err(misunderstood()),

@@ -78,6 +78,9 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// `annotations` of config.json.
     pub annotations: BTreeMap<String, String>,
+    /// The agent that its filter notifies.
+    #[serde(default)]
+    pub listener: Option<seccomp::Listener>,
     /// Hooks that are due after the start.
     pub poststart: Vec<Hook>,
     /// Hooks that are due after the end.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use sys::Slots;
 
 use super::undertaking::{Undertaking, with_oom};
+use crate::agent;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::Started;
@@ -91,6 +92,7 @@ fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
         own_pid_namespace: plan.own_pid_namespace,
         annotations: plan.annotations.clone(),
+        listener: plan.listener.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
     }
@@ -126,6 +128,7 @@ fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
 /// It cannot be executed, or a hook failed: then the container is deleted again.
 pub fn start_at_once(mut created: Created) -> Result<Created> {
     let begin = |created: &mut Created| -> Result<()> {
+        created.init.agent = agent::call(&created.record)?;
         created.init.go()?;
         created.init.listen(&|_| Ok(()))?;
         created.record.stage = Stage::Running;

@@ -10,6 +10,7 @@ use privileges::affinity::Affinity;
 use serde_json::Value;
 use sys::Slots;
 
+use crate::agent;
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
 use crate::conversation::misunderstood;
@@ -127,6 +128,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
         execute::start(Start { plan, born: &[], id_maps: None, cgroup, slots })
     };
+    let agent = agent::call(&record)?;
     let mut started = match start(join(&record, request)?) {
         // A container that has made cgroups below its own takes no process at the top any more.
         Err(error) if beside_is_better(&error, request) => match &record.cgroup {
@@ -135,6 +137,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         },
         started => started?,
     };
+    started.agent = agent;
     match follow(&mut started, &process, request) {
         Ok(()) => Ok(Executed { started, terminal: process.terminal() == Some(true) }),
         Err(error) => {

@@ -27,7 +27,7 @@ const NAMESPACES: [Kind; 8] = [
 /// The features document, with what the program says of itself in its annotations.
 #[must_use]
 pub fn features(about_the_program: &[(&str, &str)]) -> Value {
-    let known = [rootfs::EPHEMERAL, rootfs::LAYERS].join(",");
+    let known = [rootfs::EPHEMERAL, rootfs::LAYERS, crate::plan::RECEIVER].join(",");
     let mut annotations: BTreeMap<&str, &str> = about_the_program.iter().copied().collect();
     annotations.insert("run.davit.config.annotations", &known);
     json!({
@@ -56,8 +56,8 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
             "netDevices": { "enabled": false }
         },
         "annotations": annotations,
-        // Layers are directories of the host's choosing.
-        "potentiallyUnsafeConfigAnnotations": [rootfs::LAYERS]
+        // Layers and sockets are the host's, and whoever writes annotations chooses them.
+        "potentiallyUnsafeConfigAnnotations": [rootfs::LAYERS, crate::plan::RECEIVER]
     })
 }
 

@@ -1,7 +1,13 @@
 //! `start`: the word of command to a created container.
 
+use std::os::fd::OwnedFd;
+
+use namespaces::handshake::Message;
+use nix::unistd::Pid;
+
 use super::LOCK;
 use super::undertaking::with_oom;
+use crate::agent::{self, Agent};
 use crate::conversation::{Conversation, Heard, misunderstood};
 use crate::error::{Error, Result};
 use crate::hook;
@@ -24,7 +30,7 @@ pub fn start(root: &Root, id: &Id) -> Result<()> {
         status => return Err(Error::new(refusal(status))),
     }
     let plan = InitPlan::decode(&entry.plan()?)?;
-    command(&entry, plan).map_err(|error| with_oom(error, &record))?;
+    command(&entry, plan, &record).map_err(|error| with_oom(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
     after_start(&record)
@@ -40,14 +46,33 @@ const fn refusal(status: Status) -> &'static str {
     }
 }
 
-fn command(entry: &Entry, plan: InitPlan) -> Result<()> {
+fn command(entry: &Entry, plan: InitPlan, record: &Record) -> Result<()> {
+    let mut agent = agent::call(record)?;
     let mut conversation = Conversation::new(start_socket::call(entry)?, plan);
     conversation.go()?;
-    match conversation.listen()? {
-        Heard::Executed => Ok(()),
-        Heard::Ended => Err(Error::new("davit's init ended before the program was executed")),
-        Heard::Said(..) => Err(misunderstood()),
+    loop {
+        match conversation.listen()? {
+            Heard::Executed => return Ok(()),
+            Heard::Ended => {
+                return Err(Error::new("davit's init ended before the program was executed"));
+            }
+            Heard::Said(Message::Listener, Some(listener)) => {
+                hand_over(agent.take(), &listener, record)?;
+            }
+            Heard::Said(..) => return Err(misunderstood()),
+        }
     }
+}
+
+/// A program that nobody watches as was asked for does not run.
+fn hand_over(agent: Option<Agent>, listener: &OwnedFd, record: &Record) -> Result<()> {
+    let (Some(agent), Some(init)) = (agent, record.init) else { return Err(misunderstood()) };
+    agent.hand_over(listener, Pid::from_raw(init.pid)).map_err(
+        |error| match super::kill::everything(record, libc::SIGKILL) {
+            Ok(()) => error,
+            Err(left) => error.hint(format!("it still runs: {left}")),
+        },
+    )
 }
 
 /// Runs the hooks that are due once the program runs.

@@ -11,7 +11,7 @@ use sys::During;
 use super::program::{self, Confinement};
 use super::spec::{has, is_new};
 use super::way::Way;
-use super::{CreateOptions, Plan, cgroup};
+use super::{CreateOptions, Plan, cgroup, seccomp};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::hook::{self, Moment};
@@ -72,7 +72,11 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         },
     };
     let mut sections = way.sections()?;
-    let confinement = confinement(id, spec, process, host, &namespaces, options)?;
+    let (filter, listener) = seccomp::plan(spec)?;
+    let confinement = Confinement {
+        seccomp: filter,
+        ..confinement(id, spec, process, host, &namespaces, options)
+    };
     let (program, not_granted) = program::sections(confinement)?;
     sections.extend(program);
     let preserved = options.process.preserved();
@@ -84,6 +88,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         outside,
         raise: raise(spec, process)?,
         hooks,
+        listener,
         poststart: hook::plan(spec, Moment::Poststart)?,
         poststop: hook::plan(spec, Moment::Poststop)?,
         rootfs: root_path(bundle),
@@ -100,19 +105,15 @@ fn confinement<'a>(
     host: &Host,
     namespaces: &namespaces::Plan,
     options: &'a CreateOptions,
-) -> Result<Confinement<'a>> {
+) -> Confinement<'a> {
     let maps = namespaces.id_maps.as_ref();
     let groups_denied = maps.is_some_and(namespaces::IdMaps::denies_groups);
     let linux = spec.linux().as_ref();
-    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    Ok(Confinement {
+    Confinement {
         process,
         personality: linux.and_then(|linux| linux.personality().as_ref()),
         memory_policy: linux.and_then(|linux| linux.memory_policy().as_ref()),
-        seccomp: match profile {
-            Some(profile) => seccomp::plan(profile, &seccomp::Host::current()?)?,
-            None => Vec::new(),
-        },
+        seccomp: Vec::new(),
         privileges: privileges::Host {
             grantable: match has(spec, LinuxNamespaceType::User) {
                 true => capability::ALL,
@@ -122,7 +123,7 @@ fn confinement<'a>(
             keyring: (!options.process.no_new_keyring).then(|| format!("_ses.{id}")),
         },
         options: &options.process,
-    })
+    }
 }
 
 fn runtime_hooks(spec: &Spec) -> Result<Vec<(hook::Hook, &'static str)>> {

@@ -4,6 +4,7 @@ mod cgroup;
 mod create;
 mod exec;
 mod program;
+mod seccomp;
 mod spec;
 mod way;
 
@@ -19,6 +20,7 @@ use crate::step::InitPlan;
 pub use cgroup::request as cgroup_request;
 pub use create::{Inputs, create};
 pub use exec::{Base, ExecInputs, exec};
+pub use seccomp::RECEIVER;
 pub use spec::kinds;
 
 /// Which cgroup driver makes the container's cgroup.
@@ -106,6 +108,8 @@ pub struct Plan {
     pub raise: Vec<privileges::Op>,
     /// Hooks that the runtime runs before the root changes, with the status that each is told.
     pub hooks: Vec<(Hook, &'static str)>,
+    /// The agent that its filter notifies.
+    pub listener: Option<::seccomp::Listener>,
     /// Hooks after the start.
     pub poststart: Vec<Hook>,
     /// Hooks after the end.
