@@ -6,6 +6,7 @@
 //! |---|---|---|---|
 //! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
 //! | joining process | [`Message::Forked`] | it has made the second process and exits | second process, for `Go` |
+//! | init | [`Message::DeviceWanted`] | it is in its network namespace | init, for `Go` |
 //! | init | [`Message::Console`] + descriptor | the container's pty is made | nobody |
 //! | init | [`Message::Built`] | mounts are made, hooks of the runtime are due | init, for `Go` |
 //! | init | [`Message::Created`] | everything is made but the user's program | init, for `Go` |
@@ -45,6 +46,8 @@ pub enum Message {
     IdMapsWanted,
     /// "My child goes on; this is its pid in your pid namespace."
     Forked(i32),
+    /// "Move this network device to me": its place in the plan.
+    DeviceWanted(u32),
     /// "This is the master of the container's terminal."
     Console,
     /// "Run the hooks that come before the root changes."

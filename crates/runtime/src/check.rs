@@ -92,10 +92,7 @@ fn oom_score(process: &Process, field: &str) -> Result<()> {
 /// Fields that are not applied yet are refused, never ignored.
 fn unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let present = [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|list| !list.is_empty())),
-    ];
+    let present = [("linux.intelRdt", linux.intel_rdt().is_some())];
     match present.iter().find(|(_, present)| *present) {
         Some((name, _)) => Err(Error::new(format!("{name}: {NOT_YET}"))),
         None => Ok(()),

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use namespaces::handshake::{Channel, Message};
+use namespaces::net_devices::Move;
 use namespaces::{IdMaps, Kind, Launch, Program};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -24,6 +25,8 @@ pub(crate) struct Start<'a> {
     pub born: &'a [Kind],
     /// Id maps of its new user namespace.
     pub id_maps: Option<IdMaps>,
+    /// Network devices that it will ask for.
+    pub moves: Vec<Move>,
     /// The cgroup v2 directory that it is born into.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors that the plan names.
@@ -42,6 +45,7 @@ pub struct Started {
     /// Who is told of its system calls, once there is a filter.
     pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
+    moves: Vec<Move>,
     conversation: Conversation,
 }
 
@@ -95,6 +99,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         master: None,
         agent: None,
         id_maps: start.id_maps,
+        moves: start.moves,
         conversation: Conversation::new(ours, start.plan),
     })
 }
@@ -139,6 +144,10 @@ impl Started {
                     self.follow(Pid::from_raw(pid))?;
                     self.go()?;
                 }
+                Message::DeviceWanted(number) => {
+                    self.move_device(number)?;
+                    self.go()?;
+                }
                 Message::Console => self.master = descriptor,
                 Message::Built => {
                     hooks(self.pid)?;
@@ -161,6 +170,23 @@ impl Started {
     /// It has ended.
     pub fn go(&self) -> Result<()> {
         self.conversation.go()
+    }
+
+    fn move_device(&self, number: u32) -> Result<()> {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let device = self.moves.get(number).ok_or_else(misunderstood)?;
+        device.apply(self.pid.as_raw()).map_err(|error| {
+            let hint = match error.errno {
+                Errno::EEXIST => Some("a device of the container has this name already"),
+                Errno::EINVAL => Some("devices such as bridges belong to their namespace"),
+                _ => None,
+            };
+            let error = Error::from(error).within(device);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
     }
 
     /// The process that made the second one is gone; the second one is ours too.

@@ -10,7 +10,7 @@ use crate::agent;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::Started;
-use crate::host::{self, Host};
+use crate::host::{Found, Host};
 use crate::id::Id;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::record::{Entry, Record, Root, Stage, VERSION};
@@ -64,10 +64,10 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let rootless = host.uid != 0 || host.in_user_namespace;
     let cgroups = cgroups::Host::discover(&cgroup_request, rootless).within(|| "cgroups")?;
     let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let found = Found::look(&bundle.spec, &mut slots)?;
     let options = &request.options;
     let inputs =
-        plan::Inputs { id, bundle: &bundle, host: &host, cgroups: &cgroups, joined, options };
+        plan::Inputs { id, bundle: &bundle, host: &host, cgroups: &cgroups, found, options };
     let plan = plan::create(inputs)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;

@@ -126,7 +126,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             options: &request.options,
         })?;
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
-        execute::start(Start { plan, born: &[], id_maps: None, cgroup, slots })
+        execute::start(Start { plan, born: &[], id_maps: None, moves: Vec::new(), cgroup, slots })
     };
     let agent = agent::call(&record)?;
     let mut started = match start(join(&record, request)?) {

@@ -7,7 +7,7 @@ use sys::Slots;
 
 use crate::bundle::{self, Bundle};
 use crate::error::{Result, Within};
-use crate::host::{self, Host};
+use crate::host::{Found, Host};
 use crate::id::Id;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::step::Section;
@@ -48,9 +48,9 @@ pub fn explain(
     let cgroups = cgroups::Host::discover(&plan::cgroup_request(&id, &bundle.spec), rootless)
         .within(|| "cgroups")?;
     let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let found = Found::look(&bundle.spec, &mut slots)?;
     let inputs =
-        plan::Inputs { id: &id, bundle: &bundle, host: &host, cgroups: &cgroups, joined, options };
+        plan::Inputs { id: &id, bundle: &bundle, host: &host, cgroups: &cgroups, found, options };
     let plan = plan::create(inputs)?;
     let path = config.map_or_else(|| bundle.directory.join("config.json"), Path::to_path_buf);
     let text = bundle::read(&path).within(|| path.display().to_string())?;
@@ -66,6 +66,7 @@ fn chapters(plan: &Plan) -> Vec<Chapter> {
         chapter("the runtime makes the cgroup", lines(&plan.cgroup)),
         chapter("the runtime opens mount sources", lines(&plan.outside)),
         chapter("the runtime raises limits", lines(&plan.raise)),
+        chapter("the runtime moves network devices, when init asks for them", lines(&plan.moves)),
         chapter("the first process", first_process(plan)),
     ];
     let mut sections = plan.init.sections.iter();
@@ -172,7 +173,7 @@ mod tests {
             bundle: &bundle,
             host: &host,
             cgroups: &cgroups,
-            joined: Vec::new(),
+            found: Found::default(),
             options,
         };
         let plan = plan::create(inputs).unwrap();

@@ -53,7 +53,7 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
                 "flags": sorted(&FLAGS.map(|(flag, _)| flag))
             },
             "mountExtensions": { "idmap": { "enabled": rootfs::supported::ID_MAPPED_MOUNTS } },
-            "netDevices": { "enabled": false }
+            "netDevices": { "enabled": true }
         },
         "annotations": annotations,
         // Layers and sockets are the host's, and whoever writes annotations chooses them.

@@ -91,6 +91,7 @@ impl Undertaking {
             plan: plan.init.clone(),
             born: &plan.born,
             id_maps: plan.id_maps.clone(),
+            moves: plan.moves.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;

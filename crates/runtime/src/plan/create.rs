@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use namespaces::Joined;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, User};
 use privileges::capability;
 use sys::During;
@@ -15,7 +14,7 @@ use super::{CreateOptions, Plan, cgroup, seccomp};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::hook::{self, Moment};
-use crate::host::Host;
+use crate::host::{Found, Host};
 use crate::id::Id;
 use crate::step::InitPlan;
 use crate::{check, slot, state};
@@ -30,8 +29,8 @@ pub struct Inputs<'a> {
     pub host: &'a Host,
     /// The cgroups of this machine.
     pub cgroups: &'a cgroups::Host,
-    /// The namespaces given by path, opened.
-    pub joined: Vec<Joined>,
+    /// What it names, and was found.
+    pub found: Found,
     /// What the command line says.
     pub options: &'a CreateOptions,
 }
@@ -41,13 +40,15 @@ pub struct Inputs<'a> {
 /// # Errors
 /// The first field that cannot be applied.
 pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
-    let Inputs { id, bundle, host, cgroups, joined, options } = inputs;
+    let Inputs { id, bundle, host, cgroups, found, options } = inputs;
+    let Found { joined, net_devices } = found;
     let spec = &bundle.spec;
     check::check(spec)?;
     let Some(process) = spec.process() else { return Err(Error::new("process: is missing")) };
     let cgroup = cgroup::ops(id, spec, cgroups, options)?;
     let map_writer = host.map_writer(spec);
-    let namespaces = namespaces::plan(spec, &namespaces::Host { joined, map_writer })?;
+    let namespaces_host = namespaces::Host { joined, net_devices, map_writer };
+    let namespaces = namespaces::plan(spec, &namespaces_host)?;
     if let Some(maps) = &namespaces.id_maps {
         require_mapped(process.user(), maps)?;
     }
@@ -84,6 +85,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         init: InitPlan { sections, channel: -1, slots: Vec::new(), preserved },
         born: namespaces.born,
         id_maps: namespaces.id_maps,
+        moves: namespaces.moves,
         cgroup,
         outside,
         raise: raise(spec, process)?,

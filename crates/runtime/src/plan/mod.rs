@@ -11,6 +11,7 @@ mod way;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use namespaces::net_devices::Move;
 use namespaces::{IdMaps, Kind};
 use oci_spec::runtime::{BoxBuilder, Process};
 
@@ -100,6 +101,8 @@ pub struct Plan {
     pub born: Vec<Kind>,
     /// Id maps of its user namespace.
     pub id_maps: Option<IdMaps>,
+    /// Network devices that are moved to it when it asks for them.
+    pub moves: Vec<Move>,
     /// How its cgroup is made.
     pub cgroup: Vec<cgroups::Op>,
     /// Mount sources that the runtime opens before the user namespace is entered.
