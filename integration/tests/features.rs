@@ -145,8 +145,6 @@ fn what_is_off_is_refused() {
     for (pointer, edit) in [
         ("/linux/apparmor/enabled", json!({ "process": { "apparmorProfile": "x" } })),
         ("/linux/selinux/enabled", json!({ "process": { "selinuxLabel": "x" } })),
-        ("/linux/intelRdt/enabled", json!({ "linux": { "intelRdt": { "closID": "x" } } })),
-        ("/linux/netDevices/enabled", json!({ "linux": { "netDevices": { "nosuch0": {} } } })),
         (
             "/linux/mountExtensions/idmap/enabled",
             json!({ "mounts": [{

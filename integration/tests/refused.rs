@@ -12,7 +12,6 @@ fn fields_that_are_not_applied_are_named() {
         }),
         ("linux.mountLabel", |c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()),
         ("process.apparmorProfile", |c| c["process"]["apparmorProfile"] = "profile".into()),
-        ("linux.intelRdt", |c| c["linux"]["intelRdt"] = json!({ "closID": "guaranteed" })),
         ("linux.personality.flags", |c| {
             c["linux"]["personality"] = json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] })
         }),

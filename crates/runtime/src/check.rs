@@ -1,4 +1,4 @@
-//! What config.json must say before anything is planned from it, and what is not supported yet.
+//! What config.json must say before anything is planned from it.
 
 use oci_spec::runtime::{Hook, Process, Spec};
 
@@ -20,7 +20,6 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         Some(process) => check_process(process, "process")?,
         None => return Err(Error::new("process: is missing")),
     }
-    unsupported(spec)?;
     hooks(spec)
 }
 
@@ -86,16 +85,6 @@ fn oom_score(process: &Process, field: &str) -> Result<()> {
             Err(Error::new(format!("{field}.oomScoreAdj: {score} is not within -1000..=1000")))
         }
         _ => Ok(()),
-    }
-}
-
-/// Fields that are not applied yet are refused, never ignored.
-fn unsupported(spec: &Spec) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let present = [("linux.intelRdt", linux.intel_rdt().is_some())];
-    match present.iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(Error::new(format!("{name}: {NOT_YET}"))),
-        None => Ok(()),
     }
 }
 
@@ -182,7 +171,6 @@ mod tests {
             (vec!["process", "apparmorProfile"], json!(""), "ok"),
             (vec!["process", "apparmorProfile"], json!("x"), "process.apparmorProfile: is not"),
             (vec!["process", "selinuxLabel"], json!("x"), "process.selinuxLabel: is not supported"),
-            (vec!["linux", "intelRdt"], json!({}), "linux.intelRdt: is not supported yet"),
             (
                 vec!["hooks", "poststop"],
                 json!([{ "path": "x" }]),

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use cgroups::resctrl;
 use namespaces::Joined;
 use namespaces::id_maps::Writer;
 use namespaces::net_devices::{self, Device};
@@ -43,6 +44,8 @@ pub struct Found {
     pub joined: Vec<Joined>,
     /// The network devices of `linux.netDevices`.
     pub net_devices: Vec<Device>,
+    /// The file system and the group of `linux.intelRdt`.
+    pub resctrl: resctrl::Host,
 }
 
 impl Found {
@@ -52,7 +55,9 @@ impl Found {
     /// A path that leads to no such namespace; a kernel that does not answer.
     pub(crate) fn look(spec: &Spec, slots: &mut Slots) -> Result<Self> {
         let net_devices = net_devices::discover(spec).within(|| "linux.netDevices")?;
-        Ok(Self { joined: open_namespaces(spec, slots)?, net_devices })
+        let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = resctrl::Host::discover(rdt).within(|| "linux.intelRdt")?;
+        Ok(Self { joined: open_namespaces(spec, slots)?, net_devices, resctrl })
     }
 }
 

@@ -74,6 +74,9 @@ pub struct Record {
     pub init: Option<Process>,
     /// Its cgroup; none where it has none of its own.
     pub cgroup: Option<cgroups::Cgroup>,
+    /// Its group of resctrl.
+    #[serde(default)]
+    pub resctrl: Option<cgroups::resctrl::Group>,
     /// Whether it has a pid namespace of its own: then its processes die with init.
     pub own_pid_namespace: bool,
     /// `annotations` of config.json.

@@ -90,6 +90,7 @@ fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
         stage: Stage::Creating,
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
+        resctrl: plan.resctrl.as_ref().map(|(group, _)| group.clone()),
         own_pid_namespace: plan.own_pid_namespace,
         annotations: plan.annotations.clone(),
         listener: plan.listener.clone(),

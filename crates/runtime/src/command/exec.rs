@@ -107,6 +107,10 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
     run_initially_on(&process)?;
+    if let Some(group) = &record.resctrl {
+        // The process is born where we are: it is never outside.
+        group.assign(nix::unistd::getpid().as_raw()).within(|| "linux.intelRdt: tasks")?;
+    }
     let start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();
         let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;

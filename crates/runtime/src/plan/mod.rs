@@ -11,6 +11,7 @@ mod way;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use cgroups::resctrl::Group;
 use namespaces::net_devices::Move;
 use namespaces::{IdMaps, Kind};
 use oci_spec::runtime::{BoxBuilder, Process};
@@ -105,6 +106,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// How its cgroup is made.
     pub cgroup: Vec<cgroups::Op>,
+    /// Its group of resctrl, and how that is made.
+    pub resctrl: Option<(Group, Vec<cgroups::resctrl::Op>)>,
     /// Mount sources that the runtime opens before the user namespace is entered.
     pub outside: Vec<rootfs::Op>,
     /// Hard limits that only the runtime may raise, as kernel number, soft and hard limit.
