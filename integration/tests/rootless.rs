@@ -1,7 +1,7 @@
 //! An ordinary user's containers: a user namespace with the one id that everybody may map.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 use integration::*;
@@ -119,6 +119,74 @@ fn ids_that_are_not_mapped_are_refused() {
         c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 0, "size": 10 }])
     });
     run(&more, &[]).refuses(&[]);
+}
+
+/// The ids of the caller are found without config.json naming them, as crun finds them.
+#[test]
+fn a_user_namespace_comes_by_itself() {
+    skip_if!(impossible());
+    skip_if!(skip::peer_fails("runc", "asks for a user namespace in config.json"));
+    let c = rootless("cat /proc/self/uid_map | tr -s ' '").with(|c| {
+        config::drop_namespace(c, "user");
+        c["linux"].as_object_mut().expect("linux").remove("uidMappings");
+        c["linux"].as_object_mut().expect("linux").remove("gidMappings");
+    });
+    let uid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
+    let run = run(&c, &[]).ok();
+    assert!(run.out.starts_with(&format!(" 0 {uid} 1\n")), "{run:?}");
+}
+
+/// Who shares the host's network cannot mount a sysfs, and gets the host's.
+#[test]
+fn sysfs_without_a_network_namespace() {
+    skip_if!(impossible());
+    skip_if!(skip::peer_fails("runc", "leaves it to engines to replace the mount"));
+    let script = "test -e /sys/class/net/lo && ! touch /sys/file 2>/dev/null && echo mounted";
+    let c = rootless(script).with(|c| {
+        config::drop_namespace(c, "network");
+        config::drop_mount(c, "/sys");
+        config::add_mount(c, "/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]);
+    });
+    assert_eq!(run(&c, &[]).ok().out, "mounted\n");
+}
+
+#[test]
+fn what_the_host_locks_stays_locked() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_root());
+    let run = |script: &str, options: &[&str]| {
+        let c = rootless(script).with(|c| config::add_mount(c, "/locked", "bind", "/mnt", options));
+        c.write();
+        let mount = "mount -t tmpfs -o nosuid,nodev,noexec tmpfs /mnt && exec \"$@\"";
+        let before = [&["unshare", "-m", "sh", "-c", mount, "sh"][..], &as_user()].concat();
+        c.through_with_bundle(&before, "run", &[]).env("XDG_RUNTIME_DIR", c.path("")).done()
+    };
+    let script = "grep ' /locked ' /proc/self/mountinfo | cut -d ' ' -f 6";
+    let kept = run(script, &["rbind", "rw"]).ok();
+    assert!(kept.out.contains("nosuid,nodev,noexec"), "{kept:?}");
+    skip_if!(skip::needs_davit("runc 1.1 lets it be without a word"));
+    run("true", &["rbind", "dev"])
+        .refuses(&["/locked", "nodev is locked by the parent user namespace"]);
+}
+
+/// What podman and slirp4netns want: a node that this user cannot make is the host's.
+#[test]
+fn devices_are_the_hosts() {
+    skip_if!(impossible());
+    let path = ["/dev/net/tun", "/dev/fuse", "/dev/kmsg"]
+        .into_iter()
+        .find(|path| fs::exists(path).is_ok_and(|there| there));
+    let Some(path) = path else {
+        return skip::say(&test_name!(), "none of the devices is here");
+    };
+    let device = fs::metadata(path).expect("stat").rdev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let c = rootless(&format!("stat -c '%F %t:%T' {path}")).with(|c| {
+        c["linux"]["devices"] =
+            json!([{ "path": path, "type": "c", "major": major, "minor": minor }]);
+    });
+    let run = run(&c, &[]).ok();
+    assert_eq!(run.out, format!("character special file {major:x}:{minor:x}\n"));
 }
 
 #[test]

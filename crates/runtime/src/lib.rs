@@ -25,6 +25,7 @@ mod hook;
 mod host;
 mod id;
 pub mod init;
+mod own_user_namespace;
 pub mod plan;
 mod process;
 mod program;

@@ -253,7 +253,7 @@ impl Entry {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(locked) => break locked,
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK && errno != Errno::EINTR => {
-                    return Err(sys::Error::new("flock", errno).into());
+                    return Err(sys::Error::new("flock", errno)).within(|| "lock");
                 }
                 Err((back, _)) => file = back,
             }
@@ -266,7 +266,7 @@ impl Entry {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         // A directory that was removed while we waited has no links left.
-        if fstat(&*locked).during("fstat")?.st_nlink == 0 {
+        if fstat(&*locked).during("fstat").within(|| "lock")?.st_nlink == 0 {
             return Err(Error::new("container does not exist"));
         }
         Ok(Lock { _directory: locked })

@@ -12,24 +12,29 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::{Page, Row};
 
-pub(super) const HELP: &str = "\
-usage: davit create [OPTIONS] ID
+/// The options of `create` and of `run`.
+pub(super) const OPTIONS: &[Row] = &[
+    ("-b, --bundle DIR", "the bundle (default: the working directory)"),
+    ("-f, --config FILE", "its config.json, where it has another name"),
+    ("--console-socket SOCKET", "unix socket that receives the terminal's master"),
+    ("--pidfd-socket SOCKET", "unix socket that receives a pidfd of the container's init"),
+    ("--pid-file FILE", "write the pid of the container's init"),
+    ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
+    ("--no-pivot", "chroot instead of pivot_root (for a root on initramfs)"),
+    ("--no-new-keyring", "keep the caller's session keyring"),
+    ("--no-subreaper", "accepted: davit needs no subreaper"),
+    ("--ephemeral", "a tmpfs takes the writes: the root file system stays as it is"),
+];
 
-Creates a container from a bundle and leaves it waiting for `davit start`.
-
-options:
-  -b, --bundle DIR         the bundle (default: the working directory)
-  -f, --config FILE        its config.json, where it has another name
-      --console-socket S   unix socket that receives the terminal's master
-      --pidfd-socket S     unix socket that receives a pidfd of the container's init
-      --pid-file FILE      write the pid of the container's init
-      --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
-      --no-pivot           chroot instead of pivot_root (for a root on initramfs)
-      --no-new-keyring     keep the caller's session keyring
-      --no-subreaper       accepted: davit needs no subreaper
-      --ephemeral          a tmpfs takes the writes: the root file system stays as it is
-";
+pub(super) const PAGE: Page = Page {
+    name: "create",
+    summary: "create a container and leave it waiting for start",
+    usage: &["[OPTIONS] ID"],
+    about: "Creates a container from a bundle and leaves it waiting for `davit start`.",
+    options: &[OPTIONS],
+};
 
 /// What `create` and `run` are told.
 #[derive(Default)]
@@ -92,7 +97,7 @@ pub(super) fn listen_fds() -> Result<Option<ListenFds>> {
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => arguments.id.take(value)?,
             Word::Option(option) if arguments.take(&option, parser)? => {}

@@ -13,38 +13,41 @@ use crate::args::{self, IdArgument, Word};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
 use crate::output::Outcome;
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit exec [OPTIONS] ID COMMAND [ARGUMENTS]
-       davit exec [OPTIONS] --process FILE ID
-
-Runs a further process in a container, confined as the container's own is, and exits with its exit
-code (128 + N when signal N ended it; 255 when it could not be executed).
-
-options:
-  -p, --process FILE       the process as JSON, as in config.json
-  -t, --tty                with a terminal
-      --console-socket S   unix socket that receives the terminal's master
-      --cwd DIR            working directory
-  -e, --env NAME=VALUE     further variable (may be repeated)
-  -u, --user UID[:GID]     user and group, as numbers
-  -g, --additional-gids N  further group (may be repeated)
-  -c, --cap NAME           further capability (may be repeated)
-      --no-new-privs       no exec grants anything any more
-      --cgroup [CTRL:]PATH sub-cgroup of the container's to run in (may be repeated)
-      --pidfd-socket S     unix socket that receives a pidfd of the process
-      --pid-file FILE      write the pid
-  -d, --detach             return when the program runs
-      --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
-      --no-new-keyring     keep the caller's session keyring
-      --ignore-paused      also in a paused container, where it waits for resume
-      --process-label, --apparmor   refused: not supported yet
-";
+pub(super) const PAGE: Page = Page {
+    name: "exec",
+    summary: "run a further process in a container",
+    usage: &["[OPTIONS] ID COMMAND [ARGUMENTS]", "[OPTIONS] --process FILE ID"],
+    about: "\
+        Runs a further process in a container, confined as the container's own is, and exits with \
+        its exit code (128 + N when signal N ended it; 255 when it could not be executed).",
+    options: &[&[
+        ("-p, --process FILE", "the process as JSON, as in config.json"),
+        ("-t, --tty", "with a terminal"),
+        ("--console-socket SOCKET", "unix socket that receives the terminal's master"),
+        ("--cwd DIR", "working directory"),
+        ("-e, --env NAME=VALUE", "further variable (may be repeated)"),
+        ("-u, --user UID[:GID]", "user and group, as numbers"),
+        ("-g, --additional-gids N", "further group (may be repeated)"),
+        ("-c, --cap NAME", "further capability (may be repeated)"),
+        ("--no-new-privs", "no exec grants anything any more"),
+        ("--cgroup [CTRL:]PATH", "sub-cgroup of the container's to run in (may be repeated)"),
+        ("--pidfd-socket SOCKET", "unix socket that receives a pidfd of the process"),
+        ("--pid-file FILE", "write the pid"),
+        ("-d, --detach", "return when the program runs"),
+        ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
+        ("--no-new-keyring", "keep the caller's session keyring"),
+        ("--ignore-paused", "also in a paused container, where it waits for resume"),
+        ("--process-label LABEL", "refused: not supported yet"),
+        ("--apparmor PROFILE", "refused: not supported yet"),
+    ]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let mut request = ExecRequest::default();
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) if !id.is_given() => id.take(value)?,
             Word::Value(command) => {

@@ -12,6 +12,7 @@ use nix::unistd::{chdir, fchdir};
 use sys::mount::Attr;
 use sys::{During, Error};
 
+use super::log::Log;
 use super::resolve::{Found, Missing, destination};
 use super::{Context, copy, filesystem, overlay};
 use crate::op::{Action, Change, Filesystem, Propagation, Setting, Target};
@@ -53,7 +54,7 @@ impl Context {
         let missing = || Ok(if is_directory(tree)? { Missing::Directory } else { Missing::File });
         let found = destination(self.root()?, target, missing)?;
         put(tree, found.fd.as_fd())?;
-        change(tree, changes)
+        change(tree, changes, &self.log)
     }
 
     fn mount(&self, wanted: &Filesystem, target: &Target, changes: &[Change]) -> Result<(), Error> {
@@ -64,7 +65,7 @@ impl Context {
             copy::tree(fd.as_fd(), mount.as_fd())?;
         }
         put(mount.as_fd(), fd.as_fd())?;
-        change(mount.as_fd(), changes)
+        change(mount.as_fd(), changes, &self.log)
     }
 
     /// mount(2) takes its target by name alone: the name here is `.`.
@@ -95,7 +96,7 @@ impl Context {
         if let Some(settings) = settings {
             filesystem::reconfigure(found.fd.as_fd(), settings, &self.log)?;
         }
-        change(found.fd.as_fd(), changes)
+        change(found.fd.as_fd(), changes, &self.log)
     }
 }
 
@@ -124,7 +125,7 @@ fn require_procfs(tree: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// Changes attributes and propagation of a mount.
-pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Result<(), Error> {
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change], log: &Log) -> Result<(), Error> {
     changes.iter().try_for_each(|change| {
         let wanted = kernel_change(change);
         let set = |wanted| sys::mount::mount_setattr(mount, c"", change.recursive, wanted);
@@ -135,8 +136,25 @@ pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Result<(), Er
             }
             result => result,
         }
+        .inspect_err(|_| log.locked(&protections_taken(mount, wanted.clear)))
     })
 }
+
+/// The protections that a mount has and that are to be taken from it.
+fn protections_taken(mount: BorrowedFd<'_>, clear: Attr) -> Vec<&'static str> {
+    let held = fstatvfs(mount).map_or(FsFlags::empty(), |vfs| vfs.flags());
+    let taken = |(flag, attr, _): &&(FsFlags, Attr, _)| {
+        held.contains(*flag) && clear.bits() & attr.bits() != 0
+    };
+    PROTECTIONS.iter().filter(taken).map(|(.., name)| *name).collect()
+}
+
+/// What a mount protects the host from, and an engine does not ask to be without by habit.
+const PROTECTIONS: [(FsFlags, Attr, &str); 3] = [
+    (FsFlags::ST_NOSUID, Attr::NOSUID, "nosuid"),
+    (FsFlags::ST_NODEV, Attr::NODEV, "nodev"),
+    (FsFlags::ST_NOEXEC, Attr::NOEXEC, "noexec"),
+];
 
 fn kernel_change(change: &Change) -> sys::mount::Change {
     sys::mount::Change {
@@ -155,20 +173,15 @@ pub(super) fn kernel_propagation(propagation: Propagation) -> sys::mount::Propag
     }
 }
 
-/// The change without what a mount namespace of less privilege may not do: take away a flag that
-/// the mount came with, or touch its access times (mount_namespaces(7), "Restrictions").
+/// The change without what engines ask for by habit and a mount namespace of less privilege may
+/// not do: make writable what came read-only, or touch access times (mount_namespaces(7),
+/// "Restrictions").
 fn keep_locked(
     mount: BorrowedFd<'_>,
     wanted: &sys::mount::Change,
 ) -> Result<sys::mount::Change, Error> {
     let flags = fstatvfs(mount).during("fstatvfs")?.flags();
-    let pairs = [
-        (FsFlags::ST_RDONLY, Attr::RDONLY),
-        (FsFlags::ST_NOSUID, Attr::NOSUID),
-        (FsFlags::ST_NODEV, Attr::NODEV),
-        (FsFlags::ST_NOEXEC, Attr::NOEXEC),
-        (FsFlags::ST_NODIRATIME, Attr::NODIRATIME),
-    ];
+    let pairs = [(FsFlags::ST_RDONLY, Attr::RDONLY), (FsFlags::ST_NODIRATIME, Attr::NODIRATIME)];
     let held = pairs.iter().filter(|(flag, _)| flags.contains(*flag));
     let held = held.fold(Attr::ATIME, |all, (_, attr)| all | *attr);
     let set = Attr::from_bits(wanted.set.bits() & !Attr::ATIME.bits());

@@ -1,9 +1,10 @@
 //! The entries of `mounts`.
 
 use std::ffi::CString;
+use std::path::Path;
 
 use nix::mount::MsFlags;
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxNamespaceType, Mount};
 use sys::mount::Attr;
 
 use super::id_maps::IdMaps;
@@ -22,7 +23,7 @@ pub(super) struct Entry<'a> {
     /// `"/srv" -> "/data"`
     pub(super) subject: String,
     pub(super) fstype: &'a str,
-    pub(super) source: Option<&'a std::path::Path>,
+    pub(super) source: Option<&'a Path>,
     /// Clean and absolute.
     pub(super) destination: String,
     pub(super) options: Options,
@@ -74,8 +75,26 @@ impl<'a> Planner<'a> {
             "" | "none" => Err(Error::missing(format!("{}.type", entry.field))),
             "cgroup" => self.cgroup(entry),
             "overlay" => self.overlay(entry),
+            "sysfs" if self.host.user_namespace && !self.has_network_namespace() => {
+                self.host_sysfs(entry)
+            }
             _ => self.filesystem(entry),
         }
+    }
+
+    fn has_network_namespace(&self) -> bool {
+        let linux = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        linux.into_iter().flatten().any(|one| one.typ() == LinuxNamespaceType::Network)
+    }
+
+    /// A sysfs shows a network namespace, and is mounted only by who rules that: whoever shares
+    /// the host's shares what the host has mounted (kernel commit 7dc5dbc879bd).
+    fn host_sysfs(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
+        let options = Options { bind: Some(true), ..entry.options.clone() };
+        let subject = format!("\"/sys\" -> {}", quoted(&entry.destination));
+        let (field, destination) = (entry.field.clone(), entry.destination.clone());
+        let source = Some(Path::new("/sys"));
+        self.bind(&Entry { field, subject, source, destination, options, ..*entry })
     }
 
     fn bind(&mut self, entry: &Entry<'a>) -> Result<(), Error> {

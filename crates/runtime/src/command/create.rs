@@ -12,6 +12,7 @@ use crate::error::{Error, Result, Within};
 use crate::execute::Started;
 use crate::host::{Found, Host};
 use crate::id::Id;
+use crate::own_user_namespace;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::record::{Entry, Record, Root, Stage, VERSION};
 use crate::state;
@@ -59,25 +60,39 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
         plan::fit_terminal(process, &request.options.process);
     }
     check_descriptors(&request.options)?;
-    let host = Host::discover(request.options.cgroup_manager != CgroupManager::Disabled)?;
-    let cgroup_request = plan::cgroup_request(id, &bundle.spec);
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let cgroups = cgroups::Host::discover(&cgroup_request, rootless).within(|| "cgroups")?;
-    let mut slots = Slots::default();
-    let found = Found::look(&bundle.spec, &mut slots)?;
-    let options = &request.options;
-    let inputs =
-        plan::Inputs { id, bundle: &bundle, host: &host, cgroups: &cgroups, found, options };
-    let plan = plan::create(inputs)?;
+    let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let record = record(id, &bundle, &host, &plan);
+    let record = record(id, &bundle, uid, &plan);
     let (init, record, entry) =
         Undertaking::new(record, entry).carry_out(&plan, &bundle, request, slots, &root)?;
     Ok(Created { init, entry, record, root, warnings: plan.warnings })
 }
 
-fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
+/// A plan for this machine.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// The namespaces that it joins, open.
+    slots: Slots,
+    /// Whose container it will be.
+    uid: u32,
+}
+
+/// Looks at this machine as far as the bundle asks for it, and plans.
+pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -> Result<Planned> {
+    let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
+    own_user_namespace::complete(&mut bundle.spec, &host);
+    let rootless = host.uid != 0 || host.in_user_namespace;
+    let request = plan::cgroup_request(id, &bundle.spec);
+    let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
+    let mut slots = Slots::default();
+    let found = Found::look(&bundle.spec, &mut slots)?;
+    let plan =
+        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, found, options })?;
+    Ok(Planned { plan, slots, uid: host.uid })
+}
+
+fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let cgroup = cgroups::Cgroup::planned(&plan.cgroup);
     Record {
@@ -86,7 +101,7 @@ fn record(id: &Id, bundle: &Bundle, host: &Host, plan: &Plan) -> Record {
         bundle: bundle.directory.clone(),
         rootfs: plan.rootfs.clone(),
         created: state::rfc3339(now),
-        owner: host.uid,
+        owner,
         stage: Stage::Creating,
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
