@@ -72,11 +72,11 @@ fn wait(
     globals: &Globals,
 ) -> Result<Outcome> {
     let master = if has_socket { None } else { created.init.master.take() };
-    let code = foreground.wait(&created.init, master).or_else(|error| {
+    let code = foreground.wait(&created.init, master).map_err(|error| {
         // Nobody would look after it any more.
         match command::delete(&created.root, created.entry.id(), true) {
-            Ok(_) => Err(error),
-            Err(left) => Err(error.context(format!("left behind ({left})"))),
+            Ok(_) => error,
+            Err(left) => error.context(format!("left behind ({left})")),
         }
     })?;
     if !keep {
