@@ -36,6 +36,7 @@ mod op;
 mod path;
 mod plan;
 mod remove;
+pub mod resctrl;
 mod resources;
 pub mod stats;
 mod update;

@@ -15,7 +15,7 @@ const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
 /// Every annotation that changes what is done, in alphabetical order; `docs/annotations.md` has
 /// the same list. Whoever lets strangers write annotations must know all of them.
-pub const KNOWN: [&str; 7] = [
+pub const KNOWN: [&str; 8] = [
     rootfs::EPHEMERAL,
     rootfs::LAYERS,
     DELEGATE_CGROUP,
@@ -23,6 +23,7 @@ pub const KNOWN: [&str; 7] = [
     HOOKS_STDOUT,
     KEEP_GROUPS,
     MOUNT_CONTEXT_TYPE,
+    crate::plan::RECEIVER,
 ];
 
 /// Those of them that are no leaf crate's own.

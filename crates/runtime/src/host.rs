@@ -3,8 +3,10 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use cgroups::resctrl;
 use namespaces::Joined;
 use namespaces::id_maps::Writer;
+use namespaces::net_devices::{self, Device};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use oci_spec::runtime::{Process, Spec};
@@ -33,6 +35,30 @@ impl OurCgroups {
             wanted.then(|| PathBuf::from(path))
         });
         paths.next().unwrap_or_else(|| PathBuf::from("/"))
+    }
+}
+
+/// What config.json names and was found on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The namespaces given by path, opened.
+    pub joined: Vec<Joined>,
+    /// The network devices of `linux.netDevices`.
+    pub net_devices: Vec<Device>,
+    /// The file system and the group of `linux.intelRdt`.
+    pub resctrl: resctrl::Host,
+}
+
+impl Found {
+    /// Looks for them; descriptors go to `slots`.
+    ///
+    /// # Errors
+    /// A path that leads to no such namespace; a kernel that does not answer.
+    pub(crate) fn look(spec: &Spec, slots: &mut Slots) -> Result<Self> {
+        let net_devices = net_devices::discover(spec).within(|| "linux.netDevices")?;
+        let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = resctrl::Host::discover(rdt).within(|| "linux.intelRdt")?;
+        Ok(Self { joined: open_namespaces(spec, slots)?, net_devices, resctrl })
     }
 }
 
@@ -143,7 +169,7 @@ fn is_whole(map: &str) -> bool {
 ///
 /// # Errors
 /// A path that cannot be opened, or a namespace of another type, with its field.
-pub(crate) fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
+fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
     let mut joined = Vec::new();
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let ours = std::cell::OnceCell::new();

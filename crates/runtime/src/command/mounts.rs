@@ -57,9 +57,14 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
         let step = outside.get(failure.op).map(|op| op.origin.to_string());
         Error::from(failure.error).within(step.unwrap_or_default())
     })?;
-    let slots = context.slots;
-    let mut process =
-        execute::start(Start { plan: inside, born: &[], id_maps: None, cgroup: None, slots })?;
+    let mut process = execute::start(Start {
+        plan: inside,
+        born: &[],
+        id_maps: None,
+        moves: Vec::new(),
+        cgroup: None,
+        slots: context.slots,
+    })?;
     finish(&mut process).inspect_err(|_| process.kill())
 }
 

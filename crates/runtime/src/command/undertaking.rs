@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::Pid;
 use sys::{During, Slots};
 
@@ -18,8 +17,9 @@ use crate::handover;
 use crate::hook::Output;
 use crate::plan::{self, Plan};
 use crate::process::Process;
-use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
+use crate::record::{Entry, Record, Root, Stage};
 use crate::slot;
+use crate::start_socket;
 use crate::state;
 
 /// How long the end of a container that could not be made is waited for.
@@ -82,8 +82,9 @@ impl Undertaking {
             self.entry.make_notify_directory()?;
         }
         let cgroup = self.make_cgroup(plan, &mut slots)?;
+        self.make_resctrl_group(plan)?;
         if !request.options.start_at_once {
-            slots.put(slot::START, self.listen()?);
+            slots.put(slot::START, start_socket::open(&self.entry)?);
         }
         let mut outside = rootfs::Context::new(slots);
         rootfs::apply(&plan.outside, &mut outside).map_err(|failure| {
@@ -98,10 +99,14 @@ impl Undertaking {
             plan: plan.init.clone(),
             born: &plan.born,
             id_maps: plan.id_maps.clone(),
+            moves: plan.moves.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;
-        let init = self.init.insert(init.with_hooks(plan.init.hooks()));
+        let init = self.init.insert(init);
+        if let Some(group) = &self.record.resctrl {
+            group.assign(init.pid.as_raw()).within(|| "linux.intelRdt: tasks")?;
+        }
         let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
@@ -140,17 +145,16 @@ impl Undertaking {
         Ok(join.into)
     }
 
-    fn listen(&self) -> Result<OwnedFd> {
-        let listen = || -> std::result::Result<OwnedFd, sys::Error> {
-            let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
-            let listener = socket(kind.0, kind.1, kind.2, None).during("socket")?;
-            let address = UnixAddr::new(&self.entry.path_of(START_SOCKET)).during("bind")?;
-            bind(listener.as_raw_fd(), &address).during("bind")?;
-            nix::sys::socket::listen(&listener, Backlog::new(1).during("listen")?)
-                .during("listen")?;
-            Ok(listener)
-        };
-        listen().within(|| START_SOCKET)
+    fn make_resctrl_group(&mut self, plan: &Plan) -> Result<()> {
+        let Some((_, ops)) = &plan.resctrl else { return Ok(()) };
+        cgroups::resctrl::apply(ops).map_err(|failure| {
+            if failure.op == 0 {
+                // Nothing was made: what stands there is another's.
+                self.record.resctrl = None;
+            }
+            let step = ops.get(failure.op).map(ToString::to_string);
+            Error::from(failure.error).within(step.unwrap_or_default())
+        })
     }
 
     /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
@@ -193,6 +197,8 @@ impl Undertaking {
             }
             _ => Ok(()),
         };
+        let group = self.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
+        let removed = removed.map_err(Error::from).and(group.within(|| "linux.intelRdt"));
         match removed {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,
