@@ -121,7 +121,8 @@ impl Context {
             | Action::Mount { .. }
             | Action::Overlay { .. }
             | Action::OldMount { .. }
-            | Action::Remount { .. } => {
+            | Action::Remount { .. }
+            | Action::Unmount(_) => {
                 self.directory = None;
                 self.attach(action)
             }

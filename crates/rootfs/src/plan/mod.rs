@@ -3,6 +3,8 @@
 mod cgroup;
 mod devices;
 mod id_maps;
+mod label;
+mod live;
 mod mounts;
 mod overlay;
 mod root;
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+pub use self::live::{plan_added, plan_removed};
 pub use self::root::{EPHEMERAL, LAYERS};
 pub use self::without_effect::without_effect;
 use crate::op::{Action, Op, Place, Source};
@@ -26,7 +29,7 @@ use crate::{Console, Error, Host, Propagation};
 /// What is wrong with which field of the configuration.
 pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     let mut planner = Planner::new(spec, host);
-    planner.check_fields()?;
+    planner.check_label()?;
     if planner.own_mounts {
         planner.everything()?;
     } else {
@@ -151,19 +154,6 @@ impl<'a> Planner<'a> {
         self.enter.insert(0, Op::new("root", "", Action::Chroot { move_to_root: false }));
         self.read_only_paths()?;
         self.masked_paths()
-    }
-
-    /// Fields that are known and not done yet.
-    fn check_fields(&self) -> Result<(), Error> {
-        match self.mount_label() {
-            Some(_) if self.host.selinux => Err(Error::unsupported("linux.mountLabel")),
-            _ => Ok(()),
-        }
-    }
-
-    fn mount_label(&self) -> Option<&str> {
-        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
-        label.filter(|label| !label.is_empty())
     }
 
     /// Reads `rootfsPropagation` and keeps the mounts made from now on in the namespace.

@@ -2,23 +2,14 @@
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::Planner;
-use crate::Host;
 use crate::options::{Options, split_data};
 
 /// A sentence for each part of the configuration that [`super::plan`] accepts and that has no
-/// effect on this machine.
+/// effect.
 #[must_use]
-pub fn without_effect(spec: &Spec, host: &Host) -> Vec<String> {
+pub fn without_effect(spec: &Spec) -> Vec<String> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    let mut said: Vec<String> = mounts.flat_map(|(index, mount)| of_mount(index, mount)).collect();
-    let planner = Planner::new(spec, host);
-    if planner.mount_label().is_some() && !host.selinux {
-        said.push(
-            "linux.mountLabel: SELinux is off on this host: mounts have no labels".to_owned(),
-        );
-    }
-    said
+    mounts.flat_map(|(index, mount)| of_mount(index, mount)).collect()
 }
 
 /// The kernel passes over the data of a bind mount (mount(2)), as the spec knows: unknown options

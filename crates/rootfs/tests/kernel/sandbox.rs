@@ -81,6 +81,7 @@ impl Sandbox {
             proc_and_sys: Vec::new(),
             ephemeral: false,
             selinux: false,
+            mount_context: rootfs::ContextType::Context,
             first_slot: 8,
         }
     }

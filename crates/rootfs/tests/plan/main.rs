@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod errors;
+mod labels;
 mod options;
 mod stories;
 
@@ -23,6 +24,7 @@ fn host() -> Host {
         proc_and_sys: Vec::new(),
         ephemeral: false,
         selinux: false,
+        mount_context: rootfs::ContextType::Context,
         first_slot: 8,
     }
 }
