@@ -30,6 +30,6 @@ pub use op::{
 };
 pub use plan::{
     EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
-    without_effect,
+    root_of, without_effect,
 };
 pub use unmount::{mounts_below, unmount_below};

@@ -58,6 +58,18 @@ pub fn exec_terminal(process: &Process, console: Console) -> Result<Op, Error> {
     Ok(Op::new("process.terminal", "", Action::Terminal { size, master, terminal }))
 }
 
+/// Plans how a further process gets into the root of a container in its own mount namespace: what
+/// is done before it joins the container's other namespaces, and what afterwards.
+#[must_use]
+pub fn root_of(init: i32) -> [Op; 2] {
+    let path = format!("/proc/{init}/root");
+    let open = CString::new(path.as_str()).unwrap_or_default();
+    [
+        Op::new("root.path", quoted(&path), Action::RootDirectory(open)),
+        Op::new("root", "", Action::Chroot { move_to_root: false }),
+    ]
+}
+
 fn terminal_size(asked: Option<oci_spec::runtime::Box>) -> Result<Option<(u16, u16)>, Error> {
     let cells = |name: &str, value: u64| {
         u16::try_from(value).map_err(|_| {

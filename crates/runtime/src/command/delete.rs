@@ -99,7 +99,7 @@ fn waits_in(pid: i32) -> String {
     }
 }
 
-fn poststop(record: &Record) -> Vec<String> {
+pub(super) fn poststop(record: &Record) -> Vec<String> {
     let status = Moment::Poststop.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);

@@ -1,5 +1,6 @@
 //! Making a container: the record before the deed, and everything taken back where a step fails.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,11 +35,13 @@ pub(super) struct Undertaking {
     notifies: bool,
     /// Whether what is in its cgroup is ours to end.
     owns_cgroup: bool,
+    /// Whether it was there as far as hooks can see: those that are called after its end are due.
+    built: Cell<bool>,
 }
 
 impl Undertaking {
     pub(super) const fn new(record: Record, entry: Entry, notifies: bool) -> Self {
-        Self { record, entry, init: None, notifies, owns_cgroup: false }
+        Self { record, entry, init: None, notifies, owns_cgroup: false, built: Cell::new(false) }
     }
 
     /// Makes the container up to the point where its init waits.
@@ -107,7 +110,10 @@ impl Undertaking {
         if let Some(group) = &self.record.resctrl {
             group.assign(init.pid.as_raw()).within(|| "linux.intelRdt: tasks")?;
         }
-        let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
+        let hooks = |pid: Pid| {
+            self.built.set(true);
+            run_hooks(plan, &self.record, &bundle.directory, pid)
+        };
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
         if progress != Progress::Created {
@@ -200,6 +206,10 @@ impl Undertaking {
         let group = self.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
         let removed = removed.map_err(Error::from).and(group.within(|| "linux.intelRdt"));
         let removed = removed.and(super::delete::unmount(&self.record));
+        if self.built.get() {
+            // The error is the reason for all of this, and engines read one.
+            super::delete::poststop(&self.record);
+        }
         match removed {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,

@@ -64,6 +64,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let annotations: BTreeMap<_, _> =
         spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let hooks = runtime_hooks(spec)?;
+    let poststop = hook::plan(spec, Moment::Poststop)?;
     let way = Way {
         spec,
         process,
@@ -72,7 +73,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         namespaces: &namespaces,
         rootfs: &rootfs,
         ignored_signals: host.ignored_signals,
-        runtime_hooks: !hooks.is_empty(),
+        tells_when_built: !hooks.is_empty() || !poststop.is_empty(),
         hook_output: hook::OutputSlots::of(&meant.hook_output),
         told: &|moment| {
             state::for_hook(id.as_str(), moment.status(), &bundle.directory, &annotations)
@@ -101,7 +102,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         hooks,
         listener,
         poststart: hook::plan(spec, Moment::Poststart)?,
-        poststop: hook::plan(spec, Moment::Poststop)?,
+        poststop,
         rootfs: root_path(bundle),
         annotations,
         own_pid_namespace: is_new(spec, LinuxNamespaceType::Pid),

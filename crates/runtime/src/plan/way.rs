@@ -24,8 +24,9 @@ pub(super) struct Way<'a> {
     pub(super) namespaces: &'a namespaces::Plan,
     pub(super) rootfs: &'a [rootfs::Op],
     pub(super) ignored_signals: u64,
-    /// Whether the runtime has hooks to run before the root changes.
-    pub(super) runtime_hooks: bool,
+    /// Whether the runtime has hooks to run before the root changes, or must know that it came to
+    /// that: hooks after the end are then due, whatever happens.
+    pub(super) tells_when_built: bool,
     /// Where hooks inside print to.
     pub(super) hook_output: OutputSlots,
     pub(super) told: Told<'a>,
@@ -77,7 +78,7 @@ impl Way<'_> {
             let plain_newlines = self.options.process.plain_newlines;
             ops.push(Op::SendConsole { slot: slot::MASTER, plain_newlines });
         }
-        if self.runtime_hooks {
+        if self.tells_when_built {
             ops.push(Op::RuntimeHooks);
         }
         ops.extend(self.hooks(Moment::CreateContainer)?);
