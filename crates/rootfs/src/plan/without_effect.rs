@@ -2,14 +2,17 @@
 
 use oci_spec::runtime::{Mount, Spec};
 
+use super::label;
+use crate::Host;
 use crate::options::{Options, split_data};
 
 /// A sentence for each part of the configuration that [`super::plan`] accepts and that has no
-/// effect.
+/// effect on this machine.
 #[must_use]
-pub fn without_effect(spec: &Spec) -> Vec<String> {
+pub fn without_effect(spec: &Spec, host: &Host) -> Vec<String> {
     let mounts = spec.mounts().iter().flatten().enumerate();
-    mounts.flat_map(|(index, mount)| of_mount(index, mount)).collect()
+    let mounts = mounts.flat_map(|(index, mount)| of_mount(index, mount));
+    mounts.chain(label::without_effect(spec, host)).collect()
 }
 
 /// The kernel passes over the data of a bind mount (mount(2)), as the spec knows: unknown options

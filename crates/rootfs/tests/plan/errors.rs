@@ -85,11 +85,6 @@ fn a_cgroup_mount_needs_cgroups() {
 fn other_fields_that_cannot_be() {
     let table = [
         (
-            "/linux/mountLabel",
-            json!("system_u:object_r:x"),
-            "linux.mountLabel: this kernel has no SELinux",
-        ),
-        (
             "/linux/rootfsPropagation",
             json!("sharde"),
             r#"linux.rootfsPropagation: "sharde": must be shared, slave, private or unbindable, perhaps with an r before"#,
@@ -185,7 +180,7 @@ fn values_for_a_file_system_have_no_effect_on_a_bind_mount() {
     let config = config(&json!([tmpfs, bind]));
     let spec = serde_json::from_value(config).unwrap();
     let expected = r#"mounts[1].options[1]: "mode=755" has no effect on a bind mount"#;
-    assert_eq!(rootfs::without_effect(&spec), [expected]);
+    assert_eq!(rootfs::without_effect(&spec, &host()), [expected]);
 }
 
 #[test]

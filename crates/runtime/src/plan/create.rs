@@ -59,7 +59,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let view = cgroup::view(&cgroups.layout, &cgroup, &host.cgroups);
     let rootfs_host = rootfs_host(bundle, host, view, meant.mount_context, options)?;
     let mut rootfs = rootfs::plan(spec, &rootfs_host)?;
-    let without_effect = rootfs::without_effect(spec);
+    let without_effect = rootfs::without_effect(spec, &rootfs_host);
     let outside = take_outside(spec, &rootfs_host, &mut rootfs);
     let annotations: BTreeMap<_, _> =
         spec.annotations().clone().unwrap_or_default().into_iter().collect();
