@@ -42,7 +42,8 @@ def command(accel, guest, disk, console, memory):
 def run(words, console, minutes, show, temp):
     """Runs it to its end; `show` gets each line of the job. Raises Dead, after it has been killed."""
     environment = {**os.environ, "TMPDIR": temp}
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    # It does not outlive this program, whatever kills that.
+    with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=environment) as qemu:
         try:
             watch(qemu, console, time.monotonic() + 60 * minutes, show)
