@@ -18,7 +18,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain build install uninstall demo test unit integration engines lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration engines vm test-vm lint fmt deps clean help
 
 all: build
 
@@ -77,6 +77,14 @@ integration: deps build
 ## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
 engines: deps build
 	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
+
+## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
+vm:
+	@integration/vm/build
+
+## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+test-vm: build
+	@CARGO="$(CARGO)" integration/vm/run $(VM)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:
