@@ -18,7 +18,8 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain build install uninstall demo test unit integration engines conformance lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration engines conformance vm test-vm lint fmt deps \
+	clean help
 
 all: build
 
@@ -83,6 +84,14 @@ conformance: build
 	@conformance/build target/conformance
 	@conformance/run --kit target/conformance/kit \
 		$(addprefix --runtime ,$(patsubst davit,target/davit,$(or $(RUNTIME),davit)))
+
+## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
+vm:
+	@integration/vm/build
+
+## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+test-vm: build
+	@CARGO="$(CARGO)" integration/vm/run $(VM)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:
