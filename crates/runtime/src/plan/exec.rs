@@ -106,7 +106,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         // No mount namespace brings its root along. The container's is open before a namespace is
         // joined: by then init is alive still, and the pid is its own.
         let [open, enter] = rootfs::root_of(init);
-        list.insert(0, Section::Rootfs(vec![open]));
+        list.insert(1, Section::Rootfs(vec![open]));
         list.push(Section::Rootfs(vec![enter]));
     }
     if process.terminal() == Some(true) {
