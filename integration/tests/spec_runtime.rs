@@ -6,9 +6,12 @@ use std::fs;
 use integration::config::{add_mount, drop_namespace};
 use integration::*;
 
+/// The name of a property, and what its value may be.
+type Property = (&'static str, fn(&Value) -> bool);
+
 /// The properties of an object are among these (so it says the schema, or davit's manual), with these types.
 #[track_caller]
-fn has_shape(object: &Value, required: &[&str], types: &[(&str, fn(&Value) -> bool)]) {
+fn has_shape(object: &Value, required: &[&str], types: &[Property]) {
     let object = object.as_object().expect("an object");
     for name in required {
         assert!(object.contains_key(*name), "no {name}: {object:?}");
