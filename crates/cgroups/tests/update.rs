@@ -33,7 +33,7 @@ fn writes(ops: Vec<Op>) -> String {
 
 fn update(layout: &Layout, current: Current, json: &str) -> String {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
-    match plan_update(&resources, Path::new("web"), layout, current) {
+    match plan_update(&resources, Path::new("web"), None, layout, current) {
         Ok(ops) => writes(ops),
         Err(error) => error.to_string(),
     }

@@ -62,7 +62,7 @@ impl Globals {
                 "--debug" => self.verbose = args::switch(parser, "--debug")?,
                 "--systemd-cgroup" => {
                     if args::switch(parser, "--systemd-cgroup")? {
-                        bail!(NO_SYSTEMD);
+                        self.cgroup_manager = CgroupManager::Systemd;
                     }
                 }
                 "--cgroup-manager" => self.cgroup_manager = manager(parser)?,
@@ -75,9 +75,6 @@ impl Globals {
         Ok(Next::Help)
     }
 }
-
-const NO_SYSTEMD: &str = "the systemd cgroup driver is not built in yet: use cgroupfs \
-    (podman: --cgroup-manager=cgroupfs; containerd: SystemdCgroup = false)";
 
 fn format(parser: &mut Parser) -> Result<LogFormat> {
     match args::text(parser, "--log-format")?.as_str() {
@@ -98,9 +95,9 @@ fn level(parser: &mut Parser) -> Result<bool> {
 fn manager(parser: &mut Parser) -> Result<CgroupManager> {
     match args::text(parser, "--cgroup-manager")?.as_str() {
         "cgroupfs" => Ok(CgroupManager::Cgroupfs),
+        "systemd" => Ok(CgroupManager::Systemd),
         "disabled" => Ok(CgroupManager::Disabled),
-        "systemd" => bail!(NO_SYSTEMD),
-        other => bail!("--cgroup-manager: {other:?} is none of cgroupfs, disabled, systemd"),
+        other => bail!("--cgroup-manager: {other:?} is none of cgroupfs, systemd, disabled"),
     }
 }
 

@@ -65,8 +65,8 @@ options:
   --log-format FORMAT     text (default) or json
   --log-level LEVEL       error (default), warning, info or debug
   --debug                 as --log-level debug
-  --cgroup-manager NAME   cgroupfs (default) or disabled
-  --systemd-cgroup        refused: the systemd driver is not built in yet
+  --cgroup-manager NAME   cgroupfs (default), systemd or disabled
+  --systemd-cgroup        as --cgroup-manager systemd
   --rootless WHETHER      true, false or auto: accepted; davit sees it by itself
   --version, --help
 

@@ -60,8 +60,7 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     check_descriptors(&request.options)?;
     let host = Host::discover(request.options.cgroup_manager != CgroupManager::Disabled)?;
     let cgroup_request = plan::cgroup_request(id, &bundle.spec);
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let cgroups = cgroups::Host::discover(&cgroup_request, rootless).within(|| "cgroups")?;
+    let cgroups = host.cgroups(&cgroup_request, &request.options)?;
     let mut slots = Slots::default();
     let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
     let options = &request.options;

@@ -44,9 +44,7 @@ pub fn explain(
     let bundle = Bundle::load(directory, config)?;
     let id = Id::try_from("ID".to_owned())?;
     let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let cgroups = cgroups::Host::discover(&plan::cgroup_request(&id, &bundle.spec), rootless)
-        .within(|| "cgroups")?;
+    let cgroups = host.cgroups(&plan::cgroup_request(&id, &bundle.spec), options)?;
     let mut slots = Slots::default();
     let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
     let inputs =
@@ -156,7 +154,7 @@ mod tests {
             controllers: controllers.to_vec(),
         };
         let layout = cgroups::Layout { unified: Some(unified), hierarchies: Vec::new() };
-        (host, cgroups::Host { layout, rootless: false, writable: true })
+        (host, cgroups::Host { layout, rootless: false, writable: true, systemd: None })
     }
 
     fn story(config: &str, options: &CreateOptions) -> String {
