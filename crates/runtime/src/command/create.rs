@@ -7,7 +7,7 @@ use sys::Slots;
 
 use super::undertaking::{Undertaking, with_oom};
 use crate::bundle::Bundle;
-use crate::error::{Error, Result, Within};
+use crate::error::{Error, Result};
 use crate::execute::Started;
 use crate::host::{self, Host};
 use crate::id::Id;
