@@ -13,7 +13,7 @@ HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/
 TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: all toolchain build install uninstall demo test unit integration engines lint fmt deps clean help
+.PHONY: all toolchain build install uninstall demo test unit integration engines vm test-vm lint fmt deps clean help
 
 all: build
 
@@ -64,6 +64,14 @@ integration: deps build
 ## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
 engines: deps build
 	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
+
+## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
+vm:
+	@integration/vm/build
+
+## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+test-vm: build
+	@CARGO="$(CARGO)" integration/vm/run $(VM)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:
