@@ -65,7 +65,7 @@ fn microseconds(seconds: &Value) -> Option<Value> {
         Value::Double(bits) => {
             let seconds = f64::from_bits(*bits);
             let fits = (0.0..1e12).contains(&seconds);
-            return fits.then(|| Value::U64((seconds * SECOND as f64) as u64));
+            return fits.then_some(Value::U64((seconds * SECOND as f64) as u64));
         }
         _ => return None,
     };
