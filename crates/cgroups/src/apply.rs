@@ -16,6 +16,9 @@ use crate::{Missing, Op, file};
 /// The most filters that cgroup may have (BPF_CGROUP_MAX_PROGS).
 const MAX_FILTERS: usize = 64;
 
+/// The name of systemd's own filters (`DevicePolicy=` of an administrator): they stay.
+const OF_SYSTEMD: &[u8] = b"sd_devices";
+
 /// What the steps need beside themselves, and what was said when one failed.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -55,7 +58,7 @@ impl Applied {
         match op {
             Op::StartUnit { mountpoint, path, unit, properties } => {
                 let process = process.ok_or(sys::Error::new("StartTransientUnit", Errno::ESRCH))?;
-                unit.start(properties, process)?;
+                unit.start(properties, process, || is_in(process, path).is_ok())?;
                 let directory = mountpoint.join(path);
                 let opened = enter_unit(&directory, path, unit, process)?;
                 self.created.push(directory.clone());
@@ -127,13 +130,17 @@ fn enter_unit(
     if unit.is_slice() {
         file::write(opened.as_fd(), "cgroup.procs", &process.to_string())?;
     }
+    is_in(process, path).map(|()| opened)
+}
+
+fn is_in(process: i32, path: &Path) -> Result<(), Trouble> {
     let text = file::read_path(Path::new(&format!("/proc/{process}/cgroup")))?;
     let place = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    if Path::new(place.trim_start_matches('/')) != path {
-        let said = format!("the process is in {place} and not where the unit was expected");
-        return Err(Trouble::new("StartTransientUnit", Errno::EPROTO, said));
+    if Path::new(place.trim_start_matches('/')) == path {
+        return Ok(());
     }
-    Ok(opened)
+    let said = format!("the process is in {place} and not where the unit was expected");
+    Err(Trouble::new("StartTransientUnit", Errno::EPROTO, said))
 }
 
 /// All controllers with one write(2), which the kernel takes as a whole or not at all; one by one
@@ -211,7 +218,10 @@ fn filter_devices(
     let count = if fresh { 0 } else { bpf::query_device_filters(cgroup, &mut ids)? };
     let mut old = Vec::new();
     for id in ids.iter().take(count) {
-        old.push(bpf::program_by_id(*id)?);
+        let program = bpf::program_by_id(*id)?;
+        if !bpf::program_name(program.as_fd())?.starts_with(OF_SYSTEMD) {
+            old.push(program);
+        }
     }
     if let [one] = old.as_slice() {
         match bpf::attach_device_filter(cgroup, filter.as_fd(), Some(one.as_fd())) {

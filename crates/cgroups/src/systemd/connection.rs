@@ -28,6 +28,11 @@ impl Trouble {
     pub(crate) fn new(call: &'static str, errno: Errno, said: impl Into<String>) -> Self {
         Self { error: sys::Error::new(call, errno), said: said.into() }
     }
+
+    /// Whether the conversation broke, or could not begin because nobody listened just then.
+    pub(crate) fn is_break(&self) -> bool {
+        matches!(self.error.errno, Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNREFUSED)
+    }
 }
 
 impl From<sys::Error> for Trouble {
@@ -267,7 +272,9 @@ fn refusal(method: &'static str, answer: &Message) -> Trouble {
         "NoSuchUnit" | "UnknownObject" => Errno::ESRCH,
         "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => Errno::EACCES,
         "InvalidArgs" | "PropertyReadOnly" | "UnknownProperty" => Errno::EINVAL,
-        "NoReply" | "Timeout" | "TimedOut" => Errno::ETIMEDOUT,
+        // "Recipient disconnected without replying": it executes itself anew.
+        "NoReply" => Errno::ECONNRESET,
+        "Timeout" | "TimedOut" => Errno::ETIMEDOUT,
         "ServiceUnknown" | "NameHasNoOwner" | "Disconnected" => Errno::ENOTCONN,
         _ => Errno::EPROTO,
     };

@@ -39,6 +39,10 @@ use manager::Manager;
 /// How long systemd may take for one request, whatever it consists of.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long systemd may be away: it executes itself anew when its package is upgraded.
+const ABSENCE: Duration = Duration::from_secs(3);
+const INTERVAL: Duration = Duration::from_millis(50);
+
 /// The systemd of this host, or of this user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Systemd {
@@ -67,12 +71,21 @@ impl Systemd {
     /// # Errors
     /// [`Fault::Systemd`]: none answers.
     pub fn discover() -> Result<Self, Fault> {
-        Self::find(&address::candidates(&surroundings()?), PATIENCE)
+        let candidates = address::candidates(&surroundings()?);
+        ask_again(|| Self::find(&candidates, PATIENCE)).map_err(|trouble| {
+            let Trouble { error, said } = trouble;
+            Fault::Systemd(if error.call == NOBODY {
+                said
+            } else {
+                Trouble { error, said }.to_string()
+            })
+        })
     }
 
-    fn find(candidates: &[Bus], patience: Duration) -> Result<Self, Fault> {
+    fn find(candidates: &[Bus], patience: Duration) -> Result<Self, Trouble> {
         let deadline = Instant::now() + patience;
         let mut refused = Vec::new();
+        let mut errno = Errno::ENOTCONN;
         for bus in candidates {
             match Manager::open(bus, deadline).and_then(|mut manager| manager.facts()) {
                 Ok((version, root)) => {
@@ -80,16 +93,36 @@ impl Systemd {
                     return Ok(Self { bus: bus.clone(), version, root });
                 }
                 // A systemd that is there and silent is not looked for elsewhere.
-                Err(trouble) if trouble.error.errno == Errno::ETIMEDOUT => {
-                    return Err(Fault::Systemd(trouble.to_string()));
+                Err(trouble) if trouble.error.errno == Errno::ETIMEDOUT => return Err(trouble),
+                Err(trouble) => {
+                    if trouble.is_break() {
+                        errno = trouble.error.errno;
+                    }
+                    refused.push(match trouble.error.call {
+                        "connect" => format!("{bus}: {}", sys::words(trouble.error.errno)),
+                        _ => format!("{bus}: {trouble}"),
+                    });
                 }
-                Err(trouble) if trouble.error.call == "connect" => {
-                    refused.push(format!("{bus}: {}", sys::words(trouble.error.errno)));
-                }
-                Err(trouble) => refused.push(format!("{bus}: {trouble}")),
             }
         }
-        Err(Fault::Systemd(format!("nobody to ask ({})", refused.join("; "))))
+        let said = format!("nobody to ask ({})", refused.join("; "));
+        Err(Trouble::new(NOBODY, errno, said))
+    }
+}
+
+/// The call of a [`Trouble`] that is one with all candidates.
+const NOBODY: &str = "discover";
+
+/// Asks once more when the conversation breaks, for as long as systemd may be away.
+fn ask_again<T>(mut ask: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    let give_up = Instant::now() + ABSENCE;
+    loop {
+        match ask() {
+            Err(trouble) if trouble.is_break() && Instant::now() < give_up => {
+                std::thread::sleep(INTERVAL);
+            }
+            answer => return answer,
+        }
     }
 }
 
@@ -182,9 +215,18 @@ pub(crate) fn update(limits: Vec<Op>, unit: &Unit, current: Current) -> Vec<Op> 
 }
 
 impl Unit {
-    /// Makes it, around this process.
-    pub(crate) fn start(&self, properties: &[Property], pid: i32) -> Result<(), Trouble> {
-        self.start_within(properties, pid, PATIENCE)
+    /// Makes it, around this process. Where the answer was lost, `is_made` says whether it was yes.
+    pub(crate) fn start(
+        &self,
+        properties: &[Property],
+        pid: i32,
+        is_made: impl Fn() -> bool,
+    ) -> Result<(), Trouble> {
+        let mut asked = false;
+        ask_again(|| match std::mem::replace(&mut asked, true) && is_made() {
+            true => Ok(()),
+            false => self.start_within(properties, pid, PATIENCE),
+        })
     }
 
     fn start_within(
@@ -209,8 +251,10 @@ impl Unit {
 
     /// Changes properties.
     pub(crate) fn set(&self, properties: &[Property]) -> Result<(), Trouble> {
-        let mut manager = Manager::open(&self.bus, Instant::now() + PATIENCE)?;
-        manager.set(&self.name, properties.to_vec())
+        ask_again(|| {
+            let mut manager = Manager::open(&self.bus, Instant::now() + PATIENCE)?;
+            manager.set(&self.name, properties.to_vec())
+        })
     }
 
     /// Ends it, if its cgroup is that at `path`. One that is not there has ended.
