@@ -257,8 +257,10 @@ impl Unit {
         })
     }
 
-    /// Ends it, if its cgroup is that at `path`. One that is not there has ended.
+    /// Ends it, if its cgroup is that at `path`. One that is not there has ended. A systemd that
+    /// executes itself anew is waited for: it would take a cgroup that is removed meanwhile for one that
+    /// it has yet to make.
     pub(crate) fn stop(&self, path: &Path, deadline: Instant) -> Result<(), Trouble> {
-        Manager::open(&self.bus, deadline)?.stop(&self.bus, &self.name, path)
+        ask_again(|| Manager::open(&self.bus, deadline)?.stop(&self.bus, &self.name, path))
     }
 }
