@@ -13,6 +13,11 @@ HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/
 TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 
+# Where man(1) and the shells look.
+MAN := $(PREFIX)/share/man/man8
+COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
+	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
+
 .PHONY: all toolchain build install uninstall demo test unit integration engines vm test-vm lint fmt deps clean help
 
 all: build
@@ -29,16 +34,24 @@ build: toolchain
 	@mkdir -p target
 	@ln -f target/$(TARGET)/release/davit target/davit 2>/dev/null || cp -f target/$(TARGET)/release/davit target/davit
 
-## install: davit, and podman's configuration for it, below $(DESTDIR)$(PREFIX)
+## install: davit, its manual and completions, and podman's configuration for it
 install: build
 	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit
+	install -d $(DESTDIR)$(MAN) $(dir $(COMPLETIONS))
+	target/davit man > $(DESTDIR)$(MAN)/davit.8
+	for command in $$(target/davit man --list); do \
+		target/davit man $$command > $(DESTDIR)$(MAN)/davit-$$command.8 || exit 1; done
+	target/davit completion bash > $(word 1,$(COMPLETIONS))
+	target/davit completion zsh > $(word 2,$(COMPLETIONS))
+	target/davit completion fish > $(word 3,$(COMPLETIONS))
 	install -d $(DESTDIR)/etc/containers/containers.conf.d
 	sed 's|@BINDIR@|$(PREFIX)/bin|g' contrib/containers.conf.d/50-davit.conf.in \
 		> $(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
 ## uninstall: takes back what install did
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
+	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)$(MAN)/davit.8 $(DESTDIR)$(MAN)/davit-*.8 $(COMPLETIONS) \
+		$(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
 ## demo: runs a container from a bundle made on the spot
 demo: build

@@ -3,8 +3,8 @@
 # missing; tests that need it say so and skip.
 set -eu
 
-packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker.io
-iproute2 iptables libc6-dev gcc libseccomp-dev netavark podman python3-grpcio runc strace uidmap"
+packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker-compose
+docker.io fish gcc groff-base iproute2 iptables libc6-dev libseccomp-dev netavark podman python3-grpcio runc strace uidmap zsh"
 
 missing=""
 for package in $packages; do

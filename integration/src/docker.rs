@@ -66,6 +66,11 @@ impl Docker {
         self.place.path(name)
     }
 
+    /// Another program, called in this test's directory.
+    pub fn program(&self, words: &[&str]) -> Call {
+        self.place.call(words)
+    }
+
     /// `docker WORDS...`
     pub fn call(&self, words: &[&str]) -> Call {
         let host = format!("unix://{}", self.path("sock"));

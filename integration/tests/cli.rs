@@ -57,7 +57,7 @@ fn help() {
             assert!(create.out.contains(option), "{option}: {create:?}");
         }
         let run = plain(&["run", "--help"]).ok();
-        for option in ["create", "--detach", "--keep"] {
+        for option in ["--bundle", "--detach", "--keep"] {
             assert!(run.out.contains(option), "{option}: {run:?}");
         }
         let exec = plain(&["exec", "--help"]).ok();

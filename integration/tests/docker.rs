@@ -248,3 +248,36 @@ fn build() {
     build.env("DOCKER_BUILDKIT", "0").done().exits(0);
     assert_eq!(d.docker(&["run", "--rm", "made"]).ok().out, "made\n");
 }
+
+/// Compose gives its containers labels, names and an order; the runtime is the daemon's.
+#[test]
+fn compose() {
+    let d = docker!();
+    skip_if!(place::missing(&["docker-compose"]));
+    let service = |script: &str| json!({ "image": docker::IMAGE, "network_mode": "none", "command": ["sh", "-c", script] });
+    let mut second = service("echo from $$NAME; exec sleep 1000");
+    second["environment"] = json!({ "NAME": "second" });
+    second["depends_on"] = json!(["first"]);
+    let file = json!({
+        "version": "2.4",
+        "services": { "first": service("exec sleep 1000"), "second": second }
+    });
+    fs::write(d.path("compose.yml"), file.to_string()).expect("write");
+    let compose = |words: &[&str]| {
+        let host = format!("unix://{}", d.path("sock"));
+        let file = d.path("compose.yml");
+        let before = ["--host", &host, "--file", &file, "--project-name", "project"];
+        d.program(&[&["docker-compose"], &before[..], words].concat())
+            .env("COMPOSE_HTTP_TIMEOUT", "50")
+            .done()
+    };
+    compose(&["up", "--detach"]).exits(0);
+    let runtime = "{{.State.Status}} {{.HostConfig.Runtime}}";
+    assert_eq!(d.inspect("project_second_1", runtime), "running tested");
+    assert_eq!(compose(&["exec", "-T", "first", "echo", "hello"]).exits(0).out, "hello\n");
+    assert!(compose(&["logs", "--no-color", "second"]).exits(0).out.contains("from second"));
+    compose(&["restart", "--timeout", "0", "first"]).exits(0);
+    assert_eq!(d.inspect("project_first_1", runtime), "running tested");
+    compose(&["down", "--timeout", "0"]).exits(0);
+    assert_eq!(d.docker(&["ps", "--all", "--quiet"]).ok().out, "");
+}

@@ -1,7 +1,7 @@
 //! An ordinary user's containers: a user namespace with the one id that everybody may map.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 use integration::*;
@@ -121,6 +121,74 @@ fn ids_that_are_not_mapped_are_refused() {
     run(&more, &[]).refuses(&[]);
 }
 
+/// The ids of the caller are found without config.json naming them, as crun finds them.
+#[test]
+fn a_user_namespace_comes_by_itself() {
+    skip_if!(impossible());
+    skip_if!(skip::peer_fails("runc", "asks for a user namespace in config.json"));
+    let c = rootless("cat /proc/self/uid_map | tr -s ' '").with(|c| {
+        config::drop_namespace(c, "user");
+        c["linux"].as_object_mut().expect("linux").remove("uidMappings");
+        c["linux"].as_object_mut().expect("linux").remove("gidMappings");
+    });
+    let uid = if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
+    let run = run(&c, &[]).ok();
+    assert!(run.out.starts_with(&format!(" 0 {uid} 1\n")), "{run:?}");
+}
+
+/// Who shares the host's network cannot mount a sysfs, and gets the host's.
+#[test]
+fn sysfs_without_a_network_namespace() {
+    skip_if!(impossible());
+    skip_if!(skip::peer_fails("runc", "leaves it to engines to replace the mount"));
+    let script = "test -e /sys/class/net/lo && ! touch /sys/file 2>/dev/null && echo mounted";
+    let c = rootless(script).with(|c| {
+        config::drop_namespace(c, "network");
+        config::drop_mount(c, "/sys");
+        config::add_mount(c, "/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]);
+    });
+    assert_eq!(run(&c, &[]).ok().out, "mounted\n");
+}
+
+#[test]
+fn what_the_host_locks_stays_locked() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_root());
+    let run = |script: &str, options: &[&str]| {
+        let c = rootless(script).with(|c| config::add_mount(c, "/locked", "bind", "/mnt", options));
+        c.write();
+        let mount = "mount -t tmpfs -o nosuid,nodev,noexec tmpfs /mnt && exec \"$@\"";
+        let before = [&["unshare", "-m", "sh", "-c", mount, "sh"][..], &as_user()].concat();
+        c.through_with_bundle(&before, "run", &[]).env("XDG_RUNTIME_DIR", c.path("")).done()
+    };
+    let script = "grep ' /locked ' /proc/self/mountinfo | cut -d ' ' -f 6";
+    let kept = run(script, &["rbind", "rw"]).ok();
+    assert!(kept.out.contains("nosuid,nodev,noexec"), "{kept:?}");
+    skip_if!(skip::needs_davit("runc 1.1 lets it be without a word"));
+    run("true", &["rbind", "dev"])
+        .refuses(&["/locked", "nodev is locked by the parent user namespace"]);
+}
+
+/// What podman and slirp4netns want: a node that this user cannot make is the host's.
+#[test]
+fn devices_are_the_hosts() {
+    skip_if!(impossible());
+    let path = ["/dev/net/tun", "/dev/fuse", "/dev/kmsg"]
+        .into_iter()
+        .find(|path| fs::exists(path).is_ok_and(|there| there));
+    let Some(path) = path else {
+        return skip::say(&test_name!(), "none of the devices is here");
+    };
+    let device = fs::metadata(path).expect("stat").rdev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let c = rootless(&format!("stat -c '%F %t:%T' {path}")).with(|c| {
+        c["linux"]["devices"] =
+            json!([{ "path": path, "type": "c", "major": major, "minor": minor }]);
+    });
+    let run = run(&c, &[]).ok();
+    assert_eq!(run.out, format!("character special file {major:x}:{minor:x}\n"));
+}
+
 #[test]
 fn ephemeral_roots() {
     skip_if!(impossible());
@@ -150,4 +218,41 @@ fn limits_without_a_cgroup_are_refused() {
     skip_if!(impossible());
     let c = rootless("true").with(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 5 } }));
     run(&c, &[]).refuses(&["linux.resources.pids"]);
+}
+
+#[test]
+fn readiness_and_mounts_of_a_container_that_lives() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_davit("of the commands one is ours alone"));
+    let script = "/bin/say READY=1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let c = rootless(script).with_files(|root| probe::install(root, "say", probe::SAY));
+    c.write();
+    let (as_user, address) = (as_user(), c.path("manager"));
+    let manager = std::os::unix::net::UnixDatagram::bind(&address).expect("bind");
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("timeout");
+    fs::set_permissions(&address, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .expect("chmod");
+    let call = |words: &[&str]| {
+        let call = c.call_through(&as_user, words).env("XDG_RUNTIME_DIR", c.path(""));
+        call.env("NOTIFY_SOCKET", &address)
+    };
+    call(&["create", "--bundle", &c.path("bundle"), &c.id]).done().ok();
+    let start = call(&["start", &c.id]).spawn();
+    let mut text = [0; 256];
+    let length = manager.recv(&mut text).expect("a word");
+    let text = String::from_utf8_lossy(&text[..length]);
+    assert!(text.starts_with("MAINPID=") && text.ends_with("\nREADY=1\n"), "{text:?}");
+    // The barrier, whose descriptor is closed because there is no room for it.
+    manager.recv(&mut [0; 256]).expect("a barrier");
+    start.wait().ok();
+    let add = |mount: Value| {
+        call(&["mounts", "add", &c.id, "-"]).input(&json!([mount]).to_string()).done()
+    };
+    add(config::mount("/mnt/x", "tmpfs", "tmpfs", &["size=64k"])).ok();
+    let seen = call(&["exec", &c.id, "stat", "-f", "-c", "%T", "/mnt/x"]).done().ok();
+    assert_eq!(seen.out, "tmpfs\n");
+    let bind = config::mount("/mnt/y", "bind", "/etc", &["bind"]);
+    add(bind).refuses(&["mounts[0].source", "/etc", "ordinary user"]);
+    call(&["delete", "--force", &c.id]).done().exits(0);
+    c.assert_nothing_left();
 }

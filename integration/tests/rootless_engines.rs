@@ -97,3 +97,29 @@ fn run(p: &Podman, before: &[&str], id: &str) -> Outcome {
         (runtime::runtime().path.to_str().expect("utf-8"), p.path("user/bundle"));
     p.on_the_host(&[before, &[binary, "run", "--bundle", &bundle, id]].concat()).done()
 }
+
+/// `podman play kube` makes the pod, its pause container (of an image that it builds by itself) and the containers.
+#[test]
+fn play_kube() {
+    let p = rootless!();
+    let conf = fs::read_to_string(p.path("containers.conf")).expect("read");
+    let (before, after) = conf.split_once("infra_image = ").expect("infra_image");
+    let (_, after) = after.split_once('\n').expect("a line");
+    fs::write(p.path("containers.conf"), format!("{before}{after}")).expect("write");
+    let container = |name: &str, script: &str| json!({ "name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script] });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "team" },
+        "spec": { "hostname": "team", "restartPolicy": "Never", "containers": [
+            container("listener", "trap 'exit 0' TERM; while :; do sleep 0.05; done"),
+            container("talker", "hostname; exit 3"),
+        ] }
+    });
+    fs::write(p.path("pod.yaml"), pod.to_string()).expect("write");
+    p.podman(&["play", "kube", "--network", "none", &p.path("pod.yaml")]).exits(0);
+    assert_eq!(p.wait("team-talker"), 3);
+    assert_eq!(p.podman(&["logs", "team-talker"]).ok().out, "team\n");
+    assert_eq!(p.exec(&[], "team-listener", &["/bin/hostname"]).ok().out, "team\n");
+    p.podman(&["play", "kube", "--down", &p.path("pod.yaml")]).exits(0);
+    assert_eq!(p.podman(&["ps", "--all", "--quiet"]).ok().out, "");
+    p.podman(&["image", "rm", "--all", "--force"]).exits(0);
+}

@@ -29,8 +29,12 @@ impl Cgroup {
     /// directory that is not there is as good as removed.
     pub fn remove(&self, deadline: Instant) -> Result<(), Fault> {
         self.stop_unit(deadline);
-        for member in &self.members {
-            self.remove_tree(&member.directory, deadline)?;
+        let trees = self.members.iter().map(|member| &member.directory);
+        // Every tree, whatever became of the others.
+        let failures: Vec<Fault> =
+            trees.filter_map(|tree| self.remove_tree(tree, deadline).err()).collect();
+        if let Some(first) = failures.into_iter().next() {
+            return Err(first);
         }
         for parent in self.parents.iter().rev() {
             // In use by others, or gone: both are right.

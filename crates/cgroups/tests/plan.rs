@@ -90,7 +90,7 @@ fn a_plan_for_v2_reads_like_a_story() {
         path,
         id: "web",
         owner: Some(1000),
-        annotations: None,
+        ..Request::default()
     };
     let story: Vec<String> =
         plan(&request, &root(v2())).unwrap().iter().map(ToString::to_string).collect();

@@ -53,6 +53,7 @@ fn a_plan_for_systemd_reads_like_a_story() {
         annotations: Some(&annotations),
         id: "web",
         owner: None,
+        own: None,
     };
     let ops = plan(&request, &with_systemd(257)).unwrap();
     let story: Vec<String> = ops.iter().map(ToString::to_string).collect();

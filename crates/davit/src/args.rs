@@ -7,6 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::{Arg, Parser, ValueExt};
 use runtime::Id;
 
+use crate::page::Page;
+
 /// Long options that engines give with one dash.
 const ONE_DASH: [&str; 1] = ["-no-subreaper"];
 
@@ -27,14 +29,15 @@ pub(crate) enum Word {
     Value(OsString),
 }
 
-/// Reads the next argument.
-pub(crate) fn next(parser: &mut Parser) -> Result<Option<Word>> {
-    Ok(match parser.next()? {
-        None => None,
-        Some(Arg::Short(short)) => Some(Word::Option(format!("-{short}"))),
-        Some(Arg::Long(long)) => Some(Word::Option(format!("--{long}"))),
-        Some(Arg::Value(value)) => Some(Word::Value(value)),
-    })
+/// Reads the next argument: an option only where the page has it.
+pub(crate) fn next(parser: &mut Parser, page: &Page) -> Result<Option<Word>> {
+    let option = match parser.next()? {
+        None => return Ok(None),
+        Some(Arg::Value(value)) => return Ok(Some(Word::Value(value))),
+        Some(Arg::Short(short)) => format!("-{short}"),
+        Some(Arg::Long(long)) => format!("--{long}"),
+    };
+    if page.has(&option) { Ok(Some(Word::Option(option))) } else { Err(other(&option)) }
 }
 
 /// The error for an option that a command does not have; `--help`, which every command has.
@@ -131,9 +134,9 @@ pub(crate) fn json(parser: &mut Parser, option: &str, word: &str) -> Result<bool
 }
 
 /// The arguments of a command that takes an id and nothing else.
-pub(crate) fn only_id(parser: &mut Parser) -> Result<Id> {
+pub(crate) fn only_id(parser: &mut Parser, page: &Page) -> Result<Id> {
     let mut id = IdArgument::default();
-    while let Some(word) = next(parser)? {
+    while let Some(word) = next(parser, page)? {
         match word {
             Word::Value(value) => id.take(value)?,
             Word::Option(option) => return Err(other(&option)),

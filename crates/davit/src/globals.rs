@@ -7,6 +7,32 @@ use lexopt::Parser;
 use runtime::plan::CgroupManager;
 
 use crate::args::{self, Word};
+use crate::page::Page;
+
+/// How davit itself is called.
+pub(crate) const PAGE: Page = Page {
+    name: "",
+    summary: "a low-level OCI container runtime",
+    usage: &["[OPTIONS] COMMAND [ARGUMENTS]"],
+    about: "\
+        davit takes a bundle, makes the namespaces, the root file system, the cgroup and the \
+        confinement of a container, and gets out of the way. `davit COMMAND --help` tells more.",
+    options: &[&[
+        (
+            "--root DIR",
+            "where the state of containers is kept (/run/davit, or $XDG_RUNTIME_DIR/davit for an \
+             ordinary user)",
+        ),
+        ("--log FILE", "write failures to FILE as well"),
+        ("--log-format text|json", "text is the default"),
+        ("--log-level error|warning|info|debug", "error is the default"),
+        ("--debug", "as --log-level debug"),
+        ("--cgroup-manager cgroupfs|systemd|disabled", "cgroupfs is the default"),
+        ("--systemd-cgroup", "as --cgroup-manager systemd"),
+        ("--rootless true|false|auto", "accepted; davit sees it by itself"),
+        ("-v, --version", "print the version, and what is built in"),
+    ]],
+};
 
 /// How failures are written to `--log`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +73,7 @@ impl Globals {
     /// Reads options up to the command. What was read stays where an error ends it: the log is
     /// used for that very error.
     pub(crate) fn read(&mut self, parser: &mut Parser) -> Result<Next> {
-        while let Some(word) = args::next(parser)? {
+        while let Some(word) = args::next(parser, &PAGE)? {
             let option = match word {
                 Word::Value(command) => {
                     return Ok(Next::Command(command.to_string_lossy().into_owned()));

@@ -10,6 +10,7 @@ mod command;
 mod foreground;
 mod globals;
 mod output;
+mod page;
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;

@@ -62,6 +62,23 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     read_regular(file)
 }
 
+/// The same, where `-` is standard input.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_or_stdin(path: &Path) -> Result<Vec<u8>> {
+    if path.as_os_str() != "-" {
+        return read(path);
+    }
+    let mut text = Vec::new();
+    std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
+    if text.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(text) }
+}
+
+fn too_large() -> Error {
+    Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024))
+}
+
 /// Reads an open file: regular, and of at most [`MAX_SIZE`] bytes.
 ///
 /// # Errors
@@ -71,7 +88,6 @@ pub(crate) fn read_regular(file: File) -> Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(Error::new("not a regular file"));
     }
-    let too_large = || Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024));
     if metadata.len() > MAX_SIZE {
         return Err(too_large());
     }

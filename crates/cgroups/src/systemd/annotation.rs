@@ -7,7 +7,8 @@ use super::property::Property;
 use super::value::{Value, split_first_type};
 use crate::Error;
 
-const PREFIX: &str = "org.systemd.property.";
+/// What the key of such an annotation begins with.
+pub const PREFIX: &str = "org.systemd.property.";
 
 /// The deepest nesting that is read.
 const DEPTH: usize = 16;

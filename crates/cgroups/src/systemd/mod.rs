@@ -27,6 +27,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Bus, Socket};
+pub use annotation::PREFIX as ANNOTATION;
 pub use property::Property;
 pub use value::Value;
 

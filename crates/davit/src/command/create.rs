@@ -6,30 +6,36 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::Parser;
 use runtime::Id;
 use runtime::command::CreateRequest;
+use runtime::notify::Manager;
 use runtime::plan::ListenFds;
 
 use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::{Page, Row};
 
-pub(super) const HELP: &str = "\
-usage: davit create [OPTIONS] ID
+/// The options of `create` and of `run`.
+pub(super) const OPTIONS: &[Row] = &[
+    ("-b, --bundle DIR", "the bundle (default: the working directory)"),
+    ("-f, --config FILE", "its config.json, where it has another name"),
+    ("--console-socket SOCKET", "unix socket that receives the terminal's master"),
+    ("--pidfd-socket SOCKET", "unix socket that receives a pidfd of the container's init"),
+    ("--pid-file FILE", "write the pid of the container's init"),
+    ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
+    ("--no-pivot", "chroot instead of pivot_root (for a root on initramfs)"),
+    ("--no-new-keyring", "keep the caller's session keyring"),
+    ("--no-subreaper", "accepted: davit needs no subreaper"),
+    ("--ephemeral", "a tmpfs takes the writes: the root file system stays as it is"),
+];
 
-Creates a container from a bundle and leaves it waiting for `davit start`.
-
-options:
-  -b, --bundle DIR         the bundle (default: the working directory)
-  -f, --config FILE        its config.json, where it has another name
-      --console-socket S   unix socket that receives the terminal's master
-      --pidfd-socket S     unix socket that receives a pidfd of the container's init
-      --pid-file FILE      write the pid of the container's init
-      --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
-      --no-pivot           chroot instead of pivot_root (for a root on initramfs)
-      --no-new-keyring     keep the caller's session keyring
-      --no-subreaper       accepted: davit needs no subreaper
-      --ephemeral          a tmpfs takes the writes: the root file system stays as it is
-";
+pub(super) const PAGE: Page = Page {
+    name: "create",
+    summary: "create a container and leave it waiting for start",
+    usage: &["[OPTIONS] ID"],
+    about: "Creates a container from a bundle and leaves it waiting for `davit start`.",
+    options: &[OPTIONS],
+};
 
 /// What `create` and `run` are told.
 #[derive(Default)]
@@ -70,6 +76,7 @@ impl Arguments {
     /// The id and the request, once all is read.
     pub(super) fn finish(mut self) -> Result<(Id, CreateRequest)> {
         self.request.options.process.listen_fds = listen_fds()?;
+        self.request.notify = notify_socket()?;
         if self.request.options.process.preserved() > 1 << 16 {
             bail!("--preserve-fds: that many descriptors cannot be open");
         }
@@ -90,9 +97,17 @@ pub(super) fn listen_fds() -> Result<Option<ListenFds>> {
     Ok((count > 0).then(|| ListenFds { count, names: variable("LISTEN_FDNAMES") }))
 }
 
+/// The service manager that waits for this process to be ready (sd_notify(3)).
+pub(super) fn notify_socket() -> Result<Option<Manager>> {
+    match std::env::var_os("NOTIFY_SOCKET") {
+        Some(value) => Ok(Manager::parse(&value)?),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => arguments.id.take(value)?,
             Word::Option(option) if arguments.take(&option, parser)? => {}

@@ -10,22 +10,25 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit events [OPTIONS] ID
-
-Prints what a container uses, and each time the kernel kills in it for want of memory: one JSON
-object on a line, of type stats or oom, as runc prints them. Ends with the container.
-
-options:
-      --interval TIME      between figures: such as 5s (default), 500ms, 1m30s
-      --stats              figures once, and no more
-";
+pub(super) const PAGE: Page = Page {
+    name: "events",
+    summary: "print what a container uses, and when it has too little memory",
+    usage: &["[OPTIONS] ID"],
+    about: "\
+        Prints what a container uses, and each time the kernel kills in it for want of memory: one \
+        JSON object on a line, of type stats or oom, as runc prints them. Ends with the container.",
+    options: &[&[
+        ("--interval TIME", "between figures: such as 5s (default), 500ms, 1m30s"),
+        ("--stats", "figures once, and no more"),
+    ]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let (mut interval, mut once) = (Duration::from_secs(5), false);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => id.take(value)?,
             Word::Option(option) => match option.as_str() {

@@ -13,38 +13,41 @@ use crate::args::{self, IdArgument, Word};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
 use crate::output::Outcome;
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit exec [OPTIONS] ID COMMAND [ARGUMENTS]
-       davit exec [OPTIONS] --process FILE ID
-
-Runs a further process in a container, confined as the container's own is, and exits with its exit
-code (128 + N when signal N ended it; 255 when it could not be executed).
-
-options:
-  -p, --process FILE       the process as JSON, as in config.json
-  -t, --tty                with a terminal
-      --console-socket S   unix socket that receives the terminal's master
-      --cwd DIR            working directory
-  -e, --env NAME=VALUE     further variable (may be repeated)
-  -u, --user UID[:GID]     user and group, as numbers
-  -g, --additional-gids N  further group (may be repeated)
-  -c, --cap NAME           further capability (may be repeated)
-      --no-new-privs       no exec grants anything any more
-      --cgroup [CTRL:]PATH sub-cgroup of the container's to run in (may be repeated)
-      --pidfd-socket S     unix socket that receives a pidfd of the process
-      --pid-file FILE      write the pid
-  -d, --detach             return when the program runs
-      --preserve-fds N     pass N descriptors from 3 up (after those of LISTEN_FDS)
-      --no-new-keyring     keep the caller's session keyring
-      --ignore-paused      also in a paused container, where it waits for resume
-      --process-label, --apparmor   refused: not supported yet
-";
+pub(super) const PAGE: Page = Page {
+    name: "exec",
+    summary: "run a further process in a container",
+    usage: &["[OPTIONS] ID COMMAND [ARGUMENTS]", "[OPTIONS] --process FILE ID"],
+    about: "\
+        Runs a further process in a container, confined as the container's own is, and exits with \
+        its exit code (128 + N when signal N ended it; 255 when it could not be executed).",
+    options: &[&[
+        ("-p, --process FILE", "the process as JSON, as in config.json"),
+        ("-t, --tty", "with a terminal"),
+        ("--console-socket SOCKET", "unix socket that receives the terminal's master"),
+        ("--cwd DIR", "working directory"),
+        ("-e, --env NAME=VALUE", "further variable (may be repeated)"),
+        ("-u, --user UID[:GID]", "user and group, as numbers"),
+        ("-g, --additional-gids N", "further group (may be repeated)"),
+        ("-c, --cap NAME", "further capability (may be repeated)"),
+        ("--no-new-privs", "no exec grants anything any more"),
+        ("--cgroup [CTRL:]PATH", "sub-cgroup of the container's to run in (may be repeated)"),
+        ("--pidfd-socket SOCKET", "unix socket that receives a pidfd of the process"),
+        ("--pid-file FILE", "write the pid"),
+        ("-d, --detach", "return when the program runs"),
+        ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
+        ("--no-new-keyring", "keep the caller's session keyring"),
+        ("--ignore-paused", "also in a paused container, where it waits for resume"),
+        ("--process-label LABEL", "SELinux context"),
+        ("--apparmor PROFILE", "AppArmor profile"),
+    ]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let mut request = ExecRequest::default();
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) if !id.is_given() => id.take(value)?,
             Word::Value(command) => {
@@ -75,7 +78,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
 
 fn wait(mut foreground: Foreground, mut executed: Executed, has_socket: bool) -> Result<Outcome> {
     let master = if has_socket { None } else { executed.started.master.take() };
-    Ok(foreground::outcome(foreground.wait(&executed.started, master)?))
+    Ok(foreground::outcome(foreground.wait(&executed.started, master, None)?))
 }
 
 fn check(request: &ExecRequest) -> Result<()> {
@@ -88,6 +91,11 @@ fn check(request: &ExecRequest) -> Result<()> {
 
 fn strings(words: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
     words.map(|word| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8"))).collect()
+}
+
+/// An empty label is none: the container's own stays.
+fn label(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<()> {
@@ -112,11 +120,8 @@ fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<
         "--preserve-fds" => request.options.preserve_fds = args::number(parser, option)?,
         "--no-new-keyring" => request.options.no_new_keyring = args::switch(parser, option)?,
         "--ignore-paused" => request.ignore_paused = args::switch(parser, option)?,
-        "--process-label" | "--apparmor" => {
-            if !args::text(parser, option)?.is_empty() {
-                bail!("{option}: is not supported yet");
-            }
-        }
+        "--process-label" => changes.selinux_label = label(args::text(parser, option)?),
+        "--apparmor" => changes.apparmor_profile = label(args::text(parser, option)?),
         other => return Err(args::other(other)),
     }
     Ok(())

@@ -11,24 +11,30 @@ use runtime::plan::CreateOptions;
 use crate::args::{self, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit explain [OPTIONS] [BUNDLE]
-
-Tells what `davit create` would do with a bundle (default: the working directory), and does nothing.
-
-options:
-  -b, --bundle DIR         the same as BUNDLE
-  -f, --config FILE        its config.json, where it has another name
-      --format FORMAT      text (default) or json
-      --ephemeral, --no-pivot, --no-new-keyring   as for create
-";
+pub(super) const PAGE: Page = Page {
+    name: "explain",
+    summary: "tell what create would do",
+    usage: &["[OPTIONS] [BUNDLE]"],
+    about: "\
+        Tells what `davit create` would do with a bundle (default: the working directory), and \
+        does nothing.",
+    options: &[&[
+        ("-b, --bundle DIR", "the same as BUNDLE"),
+        ("-f, --config FILE", "its config.json, where it has another name"),
+        ("--format text|json", "text is the default"),
+        ("--ephemeral", "as for create"),
+        ("--no-pivot", "as for create"),
+        ("--no-new-keyring", "as for create"),
+    ]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut options =
         CreateOptions { cgroup_manager: globals.cgroup_manager, ..CreateOptions::default() };
     let (mut bundle, mut config, mut json) = (None, None, false);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) if bundle.is_none() => bundle = Some(PathBuf::from(value)),
             Word::Value(value) => return Err(args::unexpected(&value)),

@@ -8,20 +8,21 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::Outcome;
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit kill [OPTIONS] ID [SIGNAL]
-
-Sends a signal (TERM where none is given; a name or a number) to the container's init.
-
-options:
-  -a, --all                to every process of the container; no error where none is left
-";
+pub(super) const PAGE: Page = Page {
+    name: "kill",
+    summary: "send a signal to a container",
+    usage: &["[OPTIONS] ID [SIGNAL]"],
+    about: "\
+        Sends a signal (TERM where none is given; a name or a number) to the container's init.",
+    options: &[&[("-a, --all", "to every process of the container; no error where none is left")]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let (mut wanted, mut all) = (None, false);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) if !id.is_given() => id.take(value)?,
             Word::Value(value) if wanted.is_none() => {

@@ -9,22 +9,21 @@ use super::root;
 use crate::args::{self, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit list [OPTIONS]
-
-Lists the containers.
-
-options:
-  -f, --format FORMAT      table (default) or json
-  -q, --quiet              ids only
-";
+pub(super) const PAGE: Page = Page {
+    name: "list",
+    summary: "list the containers",
+    usage: &["[OPTIONS]"],
+    about: "Lists the containers.",
+    options: &[&[("-f, --format table|json", "table is the default"), ("-q, --quiet", "ids only")]],
+};
 
 type Container = (Id, runtime::Result<State>);
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let (mut json, mut quiet) = (false, false);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => return Err(args::unexpected(&value)),
             Word::Option(option) => match option.as_str() {

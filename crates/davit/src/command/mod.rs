@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and what it prints.
 
+mod completion;
 mod create;
 mod delete;
 mod events;
@@ -8,6 +9,8 @@ mod explain;
 mod features;
 mod kill;
 mod list;
+mod man;
+mod mounts;
 mod pause;
 mod ps;
 mod run;
@@ -21,75 +24,46 @@ use lexopt::Parser;
 use runtime::{Id, Root};
 
 use crate::args;
-use crate::globals::{Globals, Next};
+use crate::globals::{self, Globals, Next};
 use crate::output::{self, Failure, Outcome};
+use crate::page::Page;
 
 /// A command of the program.
 struct Command {
-    name: &'static str,
-    help: &'static str,
+    page: &'static Page,
     /// The exit code of a failure of the runtime's own.
     failure: u8,
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-const COMMANDS: [Command; 16] = [
-    Command { name: "create", help: create::HELP, failure: 1, run: create::run },
-    Command { name: "delete", help: delete::HELP, failure: 1, run: delete::run },
-    Command { name: "events", help: events::HELP, failure: 1, run: events::run },
+/// In the order in which davit's own page lists them.
+const COMMANDS: [Command; 19] = [
+    Command { page: &create::PAGE, failure: 1, run: create::run },
+    Command { page: &start::PAGE, failure: 1, run: start::run },
+    Command { page: &run::PAGE, failure: 1, run: run::run },
     // As runc: an engine tells it from the exit codes of most programs.
-    Command { name: "exec", help: exec::HELP, failure: 255, run: exec::run },
-    Command { name: "explain", help: explain::HELP, failure: 1, run: explain::run },
-    Command { name: "features", help: features::HELP, failure: 1, run: features::run },
-    Command { name: "kill", help: kill::HELP, failure: 1, run: kill::run },
-    Command { name: "list", help: list::HELP, failure: 1, run: list::run },
-    Command { name: "pause", help: pause::PAUSE_HELP, failure: 1, run: pause::pause },
-    Command { name: "ps", help: ps::HELP, failure: 1, run: ps::run },
-    Command { name: "resume", help: pause::RESUME_HELP, failure: 1, run: pause::resume },
-    Command { name: "run", help: run::HELP, failure: 1, run: run::run },
-    Command { name: "spec", help: spec::HELP, failure: 1, run: spec::run },
-    Command { name: "start", help: start::HELP, failure: 1, run: start::run },
-    Command { name: "state", help: state::HELP, failure: 1, run: state::run },
-    Command { name: "update", help: update::HELP, failure: 1, run: update::run },
+    Command { page: &exec::PAGE, failure: 255, run: exec::run },
+    Command { page: &kill::PAGE, failure: 1, run: kill::run },
+    Command { page: &update::PAGE, failure: 1, run: update::run },
+    Command { page: &mounts::PAGE, failure: 1, run: mounts::run },
+    Command { page: &pause::PAUSE, failure: 1, run: pause::pause },
+    Command { page: &pause::RESUME, failure: 1, run: pause::resume },
+    Command { page: &delete::PAGE, failure: 1, run: delete::run },
+    Command { page: &state::PAGE, failure: 1, run: state::run },
+    Command { page: &events::PAGE, failure: 1, run: events::run },
+    Command { page: &ps::PAGE, failure: 1, run: ps::run },
+    Command { page: &list::PAGE, failure: 1, run: list::run },
+    Command { page: &spec::PAGE, failure: 1, run: spec::run },
+    Command { page: &explain::PAGE, failure: 1, run: explain::run },
+    Command { page: &features::PAGE, failure: 1, run: features::run },
+    Command { page: &completion::PAGE, failure: 1, run: completion::run },
+    Command { page: &man::PAGE, failure: 1, run: man::run },
 ];
 
-const HELP: &str = "\
-davit: a low-level OCI container runtime
-
-usage: davit [OPTIONS] COMMAND [ARGUMENTS]
-
-options:
-  --root DIR              where the state of containers is kept
-                          (/run/davit, or $XDG_RUNTIME_DIR/davit for an ordinary user)
-  --log FILE              write failures to FILE as well
-  --log-format FORMAT     text (default) or json
-  --log-level LEVEL       error (default), warning, info or debug
-  --debug                 as --log-level debug
-  --cgroup-manager NAME   cgroupfs (default), systemd or disabled
-  --systemd-cgroup        as --cgroup-manager systemd
-  --rootless WHETHER      true, false or auto: accepted; davit sees it by itself
-  --version, --help
-
-commands:
-  create    create a container and leave it waiting for start
-  start     start the program of a created container
-  run       create and start a container, and wait for its end
-  exec      run a further process in a container
-  kill      send a signal to a container
-  update    change the limits of a container
-  pause     freeze the processes of a container
-  resume    let them go on
-  delete    delete a container
-  state     show the state of a container
-  events    print what a container uses, and when it has too little memory
-  ps        list the processes of a container
-  list      list the containers
-  spec      write a config.json to begin with
-  explain   tell what create would do
-  features  tell what is built in, as JSON
-
-davit COMMAND --help tells more.
-";
+/// The pages of all commands.
+fn pages() -> [&'static Page; COMMANDS.len()] {
+    COMMANDS.map(|command| command.page)
+}
 
 /// Reads the command line and does what it says.
 pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome, Failure> {
@@ -97,15 +71,15 @@ pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome,
     let name = match globals.read(parser).map_err(usage)? {
         Next::Command(name) => name,
         Next::Version => return print(&version()),
-        Next::Help => return print(HELP),
+        Next::Help => return print(&globals::PAGE.help(&pages())),
     };
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+    let Some(command) = COMMANDS.iter().find(|command| command.page.name == name) else {
         return Err(usage(anyhow::anyhow!("unknown command {name:?}")));
     };
     match (command.run)(parser, globals) {
         Ok(outcome) => Ok(outcome),
-        Err(error) if error.is::<args::HelpWanted>() => print(command.help),
-        Err(error) => Err(failure(command.name, error, command.failure)),
+        Err(error) if error.is::<args::HelpWanted>() => print(&command.page.help(&[])),
+        Err(error) => Err(failure(command.page.name, error, command.failure)),
     }
 }
 

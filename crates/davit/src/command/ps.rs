@@ -10,21 +10,22 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit ps [OPTIONS] ID [PS OPTIONS]
-
-Lists the processes of a container: what the host's ps(1) says of them (-ef where no other options
-of it are given; they must leave its column PID).
-
-options:
-  -f, --format FORMAT      table (default), or json: the pids alone
-";
+pub(super) const PAGE: Page = Page {
+    name: "ps",
+    summary: "list the processes of a container",
+    usage: &["[OPTIONS] ID [PS OPTIONS]"],
+    about: "\
+        Lists the processes of a container: what the host's ps(1) says of them (-ef where no other \
+        options of it are given; they must leave its column PID).",
+    options: &[&[("-f, --format table|json", "table (default), or json: the pids alone")]],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let (mut json, mut options) = (false, Vec::new());
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => {
                 id.take(value)?;

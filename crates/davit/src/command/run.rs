@@ -4,28 +4,34 @@ use anyhow::{Context, Result};
 use lexopt::Parser;
 use runtime::command::{self, Created};
 
-use super::create::{Arguments, shield};
+use super::create::{self, Arguments, shield};
 use super::{About, root};
 use crate::args::{self, Word};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit run [OPTIONS] ID
-
-Creates a container from a bundle, starts it, waits for its end, deletes it, and exits with its
-exit code (128 + N when signal N ended it). Signals are passed on to it.
-
-options: those of davit create, and
-  -d, --detach             return when the program runs; it stays until davit delete
-      --keep               do not delete the container after its end
-";
+pub(super) const PAGE: Page = Page {
+    name: "run",
+    summary: "create and start a container, and wait for its end",
+    usage: &["[OPTIONS] ID"],
+    about: "\
+        Creates a container from a bundle, starts it, waits for its end, deletes it, and exits \
+        with its exit code (128 + N when signal N ended it). Signals are passed on to it.",
+    options: &[
+        create::OPTIONS,
+        &[
+            ("-d, --detach", "return when the program runs; it stays until `davit delete`"),
+            ("--keep", "do not delete the container after its end"),
+        ],
+    ],
+};
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
     let (mut detach, mut keep) = (false, false);
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => arguments.id.take(value)?,
             Word::Option(option) => match option.as_str() {
@@ -48,7 +54,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let work = || -> Result<Outcome> {
         let created = command::create(root(globals)?, &id, &request)?;
         output::warn(globals, &created.warnings);
-        let created = command::start_at_once(created)?;
+        let created = command::start_at_once(created, &request)?;
         match foreground.as_mut() {
             None => Ok(Outcome::Done),
             Some(foreground) => wait(foreground, created, has_socket, keep, globals),
@@ -66,7 +72,13 @@ fn wait(
     globals: &Globals,
 ) -> Result<Outcome> {
     let master = if has_socket { None } else { created.init.master.take() };
-    let code = foreground.wait(&created.init, master)?;
+    let code = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
+        // Nobody would look after it any more.
+        match command::delete(&created.root, created.entry.id(), true) {
+            Ok(_) => error,
+            Err(left) => error.context(format!("left behind ({left})")),
+        }
+    })?;
     if !keep {
         let warnings = command::delete(&created.root, created.entry.id(), true)?;
         output::warn(globals, &warnings);

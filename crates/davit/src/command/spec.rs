@@ -11,22 +11,24 @@ use serde_json::{Value, json};
 use crate::args::{self, Word};
 use crate::globals::Globals;
 use crate::output::Outcome;
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit spec [OPTIONS]
-
-Writes a config.json to begin with; an existing one is left alone.
-
-options:
-  -b, --bundle DIR         where to (default: the working directory)
-  -f, --config FILE        under another name
-      --rootless           for an ordinary user: with a user namespace, without limits
-";
+pub(super) const PAGE: Page = Page {
+    name: "spec",
+    summary: "write a config.json to begin with",
+    usage: &["[OPTIONS]"],
+    about: "Writes a config.json to begin with; an existing one is left alone.",
+    options: &[&[
+        ("-b, --bundle DIR", "where to (default: the working directory)"),
+        ("-f, --config FILE", "under another name"),
+        ("--rootless", "for an ordinary user: with a user namespace, without limits"),
+    ]],
+};
 
 pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
     let (mut bundle, mut name) = (PathBuf::from("."), PathBuf::from("config.json"));
     let mut rootless = false;
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => return Err(args::unexpected(&value)),
             Word::Option(option) => match option.as_str() {

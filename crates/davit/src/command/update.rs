@@ -10,35 +10,45 @@ use super::{About, root};
 use crate::args::{self, IdArgument, Word};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
+use crate::page::Page;
 
-pub(super) const HELP: &str = "\
-usage: davit update [OPTIONS] ID
-
-Changes the limits of a container: all that are given, or none of them. Options go before what the
-file says. -1 is no limit; BYTES may end in k, m, g or t.
-
-options:
-  -r, --resources FILE       limits as in linux.resources of config.json, of which any part may be
-                             missing; - is standard input. Device rules in it are left alone:
-                             engines send those of config.json every time
-      --memory BYTES         memory limit
-      --memory-reservation BYTES
-      --memory-swap BYTES    memory and swap together
-      --kernel-memory BYTES, --kernel-memory-tcp BYTES   cgroup v1 only
-      --cpu-share N          weight among others (1024 is usual)
-      --cpu-quota N          microseconds in each period
-      --cpu-period N         microseconds
-      --cpu-burst N          microseconds that may be saved up
-      --cpu-rt-period N, --cpu-rt-runtime N   cgroup v1 only
-      --cpu-idle N           1: only when nobody else wants to run
-      --cpuset-cpus LIST     such as 0-3,7
-      --cpuset-mems LIST
-      --pids-limit N         number of tasks
-      --blkio-weight N       10 to 1000
-      --device-allow RULE    as `c 10:229 rw`: b, c or a; numbers or *; of r, w and m
-      --device-deny RULE     (both may be repeated: a later rule goes before an earlier one)
-      --l3-cache-schema, --mem-bw-schema   refused: not supported yet
-";
+pub(super) const PAGE: Page = Page {
+    name: "update",
+    summary: "change the limits of a container",
+    usage: &["[OPTIONS] ID"],
+    about: "\
+        Changes the limits of a container: all that are given, or none of them. Options go before \
+        what the file says. -1 is no limit; BYTES may end in k, m, g or t.",
+    options: &[&[
+        (
+            "-r, --resources FILE",
+            "limits as in linux.resources of config.json, of which any part may be missing; - is standard input. Device rules in it are left alone: engines send those of config.json every time",
+        ),
+        ("--memory BYTES", "memory limit"),
+        ("--memory-reservation BYTES", "what reclaim leaves to the container"),
+        ("--memory-swap BYTES", "memory and swap together"),
+        ("--kernel-memory BYTES", "cgroup v1 only"),
+        ("--kernel-memory-tcp BYTES", "cgroup v1 only"),
+        ("--cpu-share N", "weight among others (1024 is usual)"),
+        ("--cpu-quota N", "microseconds in each period"),
+        ("--cpu-period N", "microseconds"),
+        ("--cpu-burst N", "microseconds that may be saved up"),
+        ("--cpu-rt-period N", "cgroup v1 only"),
+        ("--cpu-rt-runtime N", "cgroup v1 only"),
+        ("--cpu-idle N", "1: only when nobody else wants to run"),
+        ("--cpuset-cpus LIST", "such as 0-3,7"),
+        ("--cpuset-mems LIST", "memory nodes, in the same form"),
+        ("--pids-limit N", "number of tasks"),
+        ("--blkio-weight N", "10 to 1000"),
+        (
+            "--device-allow RULE",
+            "as `c 10:229 rw`: b, c or a; numbers or *; of r, w and m (may be repeated)",
+        ),
+        ("--device-deny RULE", "the same (a later rule goes before an earlier one)"),
+        ("--l3-cache-schema SCHEMA", "refused: not supported yet"),
+        ("--mem-bw-schema SCHEMA", "refused: not supported yet"),
+    ]],
+};
 
 /// How the value of an option is written.
 #[derive(Clone, Copy)]
@@ -71,7 +81,7 @@ const LIMITS: [(&str, &str, &str, Kind); 16] = [
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let mut request = UpdateRequest::default();
-    while let Some(word) = args::next(parser)? {
+    while let Some(word) = args::next(parser, &PAGE)? {
         match word {
             Word::Value(value) => id.take(value)?,
             Word::Option(option) => take(&mut request, &option, parser)?,
@@ -128,13 +138,21 @@ fn value(text: &str, kind: Kind) -> Result<Value> {
                 Some(power) => (bare.get(..bare.len() - 1), 1024_i64 << (10 * power)),
                 None => (Some(bare), 1),
             };
-            let bytes = number(digits.unwrap_or_default())
-                .with_context(|| format!("{text:?} is no number of bytes"))?;
-            let bytes =
-                bytes.checked_mul(factor).ok_or_else(|| anyhow!("{text:?} is too large"))?;
-            Ok(json!(bytes))
+            let bytes = scaled(digits.unwrap_or_default(), factor);
+            Ok(json!(bytes.ok_or_else(|| anyhow!("{text:?} is no number of bytes"))?))
         }
     }
+}
+
+/// A decimal number, `1.5` too, times a factor; nothing where it is none or too large.
+fn scaled(text: &str, factor: i64) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| text.parse::<u32>().is_ok() && !text.starts_with('+');
+    if !is_number(fraction) || (text.contains('.') && !is_number(whole)) {
+        return None;
+    }
+    let part = format!("0.{fraction}").parse::<f64>().ok()? * factor as f64;
+    whole.parse::<i64>().ok()?.checked_mul(factor)?.checked_add(part as i64)
 }
 
 /// `c 10:229 rw`, as cgroup v1 writes it, and as `docker run --device-cgroup-rule` takes it.
@@ -172,10 +190,25 @@ mod tests {
             ("1MiB", 1 << 20),
             ("2GB", 2 << 30),
             ("1t", 1 << 40),
+            ("1.5g", 3 << 29),
+            ("0.25k", 256),
         ] {
             assert_eq!(bytes(text).unwrap(), expected, "{text}");
         }
-        for bad in ["k", "1.5.g", "1kk", "x", "99999999999t", " 1", "1 m", "mb"] {
+        for bad in [
+            "k",
+            "1.5.g",
+            "1.",
+            ".5",
+            "-1.5",
+            "1.+5",
+            "1kk",
+            "x",
+            "99999999999t",
+            " 1",
+            "1 m",
+            "mb",
+        ] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }

@@ -1,17 +1,22 @@
 //! Mounts: found or made, attached from descriptor to descriptor, then changed.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{chdir, fchdir};
 use sys::mount::Attr;
+use sys::path::{Links, open_in_root};
 use sys::{During, Error};
 
+use super::log::Log;
 use super::resolve::{Found, Missing, destination};
 use super::{Context, copy, filesystem, overlay};
 use crate::op::{Action, Change, Filesystem, Propagation, Setting, Target};
@@ -40,8 +45,25 @@ impl Context {
             Action::Remount { target, settings, changes } => {
                 self.remount(target, settings.as_deref(), changes)
             }
+            Action::Unmount(target) => self.unmount(target),
             _ => Ok(()),
         }
+    }
+
+    /// umount2(2) takes a name alone: here it is one in the working directory, and no link.
+    fn unmount(&self, target: &Target) -> Result<(), Error> {
+        let path = Path::new(OsStr::from_bytes(target.path.as_bytes()));
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::new("umount2", Errno::EBUSY));
+        };
+        let parent = CString::new(parent.as_os_str().as_bytes())
+            .map_err(|_| Error::new("umount2", Errno::EINVAL))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let parent = open_in_root(self.root()?, &parent, flags, Links::Refuse)?;
+        fchdir(&parent).during("fchdir")?;
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(name, flags).during("umount2")?;
+        chdir(c"/").during("chdir")
     }
 
     fn attach_tree(
@@ -53,7 +75,7 @@ impl Context {
         let missing = || Ok(if is_directory(tree)? { Missing::Directory } else { Missing::File });
         let found = destination(self.root()?, target, missing)?;
         put(tree, found.fd.as_fd())?;
-        change(tree, changes)
+        change(tree, changes, &self.log)
     }
 
     fn mount(&self, wanted: &Filesystem, target: &Target, changes: &[Change]) -> Result<(), Error> {
@@ -64,7 +86,7 @@ impl Context {
             copy::tree(fd.as_fd(), mount.as_fd())?;
         }
         put(mount.as_fd(), fd.as_fd())?;
-        change(mount.as_fd(), changes)
+        change(mount.as_fd(), changes, &self.log)
     }
 
     /// mount(2) takes its target by name alone: the name here is `.`.
@@ -95,7 +117,7 @@ impl Context {
         if let Some(settings) = settings {
             filesystem::reconfigure(found.fd.as_fd(), settings, &self.log)?;
         }
-        change(found.fd.as_fd(), changes)
+        change(found.fd.as_fd(), changes, &self.log)
     }
 }
 
@@ -124,7 +146,7 @@ fn require_procfs(tree: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// Changes attributes and propagation of a mount.
-pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Result<(), Error> {
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change], log: &Log) -> Result<(), Error> {
     changes.iter().try_for_each(|change| {
         let wanted = kernel_change(change);
         let set = |wanted| sys::mount::mount_setattr(mount, c"", change.recursive, wanted);
@@ -135,8 +157,25 @@ pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Result<(), Er
             }
             result => result,
         }
+        .inspect_err(|_| log.locked(&protections_taken(mount, wanted.clear)))
     })
 }
+
+/// The protections that a mount has and that are to be taken from it.
+fn protections_taken(mount: BorrowedFd<'_>, clear: Attr) -> Vec<&'static str> {
+    let held = fstatvfs(mount).map_or(FsFlags::empty(), |vfs| vfs.flags());
+    let taken = |(flag, attr, _): &&(FsFlags, Attr, _)| {
+        held.contains(*flag) && clear.bits() & attr.bits() != 0
+    };
+    PROTECTIONS.iter().filter(taken).map(|(.., name)| *name).collect()
+}
+
+/// What a mount protects the host from, and an engine does not ask to be without by habit.
+const PROTECTIONS: [(FsFlags, Attr, &str); 3] = [
+    (FsFlags::ST_NOSUID, Attr::NOSUID, "nosuid"),
+    (FsFlags::ST_NODEV, Attr::NODEV, "nodev"),
+    (FsFlags::ST_NOEXEC, Attr::NOEXEC, "noexec"),
+];
 
 fn kernel_change(change: &Change) -> sys::mount::Change {
     sys::mount::Change {
@@ -155,20 +194,15 @@ pub(super) fn kernel_propagation(propagation: Propagation) -> sys::mount::Propag
     }
 }
 
-/// The change without what a mount namespace of less privilege may not do: take away a flag that
-/// the mount came with, or touch its access times (mount_namespaces(7), "Restrictions").
+/// The change without what engines ask for by habit and a mount namespace of less privilege may
+/// not do: make writable what came read-only, or touch access times (mount_namespaces(7),
+/// "Restrictions").
 fn keep_locked(
     mount: BorrowedFd<'_>,
     wanted: &sys::mount::Change,
 ) -> Result<sys::mount::Change, Error> {
     let flags = fstatvfs(mount).during("fstatvfs")?.flags();
-    let pairs = [
-        (FsFlags::ST_RDONLY, Attr::RDONLY),
-        (FsFlags::ST_NOSUID, Attr::NOSUID),
-        (FsFlags::ST_NODEV, Attr::NODEV),
-        (FsFlags::ST_NOEXEC, Attr::NOEXEC),
-        (FsFlags::ST_NODIRATIME, Attr::NODIRATIME),
-    ];
+    let pairs = [(FsFlags::ST_RDONLY, Attr::RDONLY), (FsFlags::ST_NODIRATIME, Attr::NODIRATIME)];
     let held = pairs.iter().filter(|(flag, _)| flags.contains(*flag));
     let held = held.fold(Attr::ATIME, |all, (_, attr)| all | *attr);
     let set = Attr::from_bits(wanted.set.bits() & !Attr::ATIME.bits());

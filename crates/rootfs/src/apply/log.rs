@@ -37,6 +37,15 @@ impl Log {
         self.0.replace(format!("file system type {:?}", fstype.to_string_lossy()));
     }
 
+    /// Keeps the flags that a mount came with, and that this user may not take from it.
+    pub(super) fn locked(&self, flags: &[&str]) {
+        if !flags.is_empty() {
+            let verb = if flags.len() == 1 { "is" } else { "are" };
+            self.0
+                .replace(format!("{} {verb} locked by the parent user namespace", flags.join(",")));
+        }
+    }
+
     pub(super) fn text(&self) -> String {
         self.0.borrow().clone()
     }

@@ -97,7 +97,7 @@ impl Context {
             Action::Contain(propagation) => root::contain(*propagation),
             Action::Root { source, recursive, at, changes } => {
                 let tree = self.tree(source, *recursive)?;
-                attach::change(tree.as_fd(), changes)?;
+                attach::change(tree.as_fd(), changes, &self.log)?;
                 root::place(tree.as_fd(), at)?;
                 self.root = Some(tree);
                 Ok(())
@@ -114,7 +114,8 @@ impl Context {
             | Action::Mount { .. }
             | Action::Overlay { .. }
             | Action::OldMount { .. }
-            | Action::Remount { .. } => {
+            | Action::Remount { .. }
+            | Action::Unmount(_) => {
                 self.directory = None;
                 self.attach(action)
             }

@@ -130,6 +130,21 @@ fn locked_flags_of_a_source_are_kept() {
 }
 
 #[test]
+fn protections_of_a_source_are_locked() {
+    inside("users::protections_of_a_source_are_locked", LOCKED, |sandbox| {
+        let mut host = sandbox.host();
+        (host.user_namespace, host.privileged_parent) = (true, false);
+        let config = config(json!([
+            { "destination": "/told", "type": "bind", "source": "/mnt", "options": ["rbind", "dev", "suid"] },
+        ]));
+        let outcome = sandbox.enter(&config, &host);
+        let reason = "nosuid,nodev are locked by the parent user namespace";
+        assert_eq!(outcome.context.log(), reason);
+        outcome.refused("mount_setattr");
+    });
+}
+
+#[test]
 fn with_hooks_the_root_is_attached_where_they_look_for_it() {
     inside("users::with_hooks_the_root_is_attached_where_they_look_for_it", ROOT, |sandbox| {
         let mut host = sandbox.host();

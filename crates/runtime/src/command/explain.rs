@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sys::Slots;
 
+use super::create::{Planned, plan_here};
 use crate::bundle::{self, Bundle};
 use crate::error::{Result, Within};
-use crate::host::{self, Host};
 use crate::id::Id;
-use crate::plan::{self, CgroupManager, CreateOptions, Plan};
+use crate::plan::{CreateOptions, Plan};
 use crate::step::Section;
 
 /// A plan in words.
@@ -41,15 +40,9 @@ pub fn explain(
     config: Option<&Path>,
     options: &CreateOptions,
 ) -> Result<Explanation> {
-    let bundle = Bundle::load(directory, config)?;
+    let mut bundle = Bundle::load(directory, config)?;
     let id = Id::try_from("ID".to_owned())?;
-    let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
-    let cgroups = host.cgroups(&plan::cgroup_request(&id, &bundle.spec), options)?;
-    let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
-    let inputs =
-        plan::Inputs { id: &id, bundle: &bundle, host: &host, cgroups: &cgroups, joined, options };
-    let plan = plan::create(inputs)?;
+    let Planned { plan, .. } = plan_here(&id, &mut bundle, options)?;
     let path = config.map_or_else(|| bundle.directory.join("config.json"), Path::to_path_buf);
     let text = bundle::read(&path).within(|| path.display().to_string())?;
     Ok(Explanation {
@@ -60,10 +53,13 @@ pub fn explain(
 }
 
 fn chapters(plan: &Plan) -> Vec<Chapter> {
+    let resctrl = plan.resctrl.as_ref().map(|(_, ops)| lines(ops)).unwrap_or_default();
     let mut chapters = vec![
         chapter("the runtime makes the cgroup", lines(&plan.cgroup)),
+        chapter("the runtime makes the resctrl group", resctrl),
         chapter("the runtime opens mount sources", lines(&plan.outside)),
         chapter("the runtime raises limits", lines(&plan.raise)),
+        chapter("the runtime moves network devices, when init asks for them", lines(&plan.moves)),
         chapter("the first process", first_process(plan)),
     ];
     let mut sections = plan.init.sections.iter();
@@ -136,7 +132,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::host::OurCgroups;
+    use crate::host::{Found, Host, OurCgroups};
+    use crate::plan;
 
     /// A machine with cgroup v2 and all controllers, and root on it.
     fn machine() -> (Host, cgroups::Host) {
@@ -170,7 +167,7 @@ mod tests {
             bundle: &bundle,
             host: &host,
             cgroups: &cgroups,
-            joined: Vec::new(),
+            found: Found::default(),
             options,
         };
         let plan = plan::create(inputs).unwrap();

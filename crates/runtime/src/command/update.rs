@@ -1,11 +1,9 @@
 //! `update`: other limits for a container that lives, all of them or none.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Map, Value};
-use sys::During;
 
 use super::undertaking::explain;
 use super::{LOCK, pause};
@@ -124,14 +122,7 @@ fn resources(request: &UpdateRequest) -> Result<(LinuxResources, Vec<String>)> {
 }
 
 fn object(path: &Path) -> Result<Value> {
-    let text = match path.as_os_str() == "-" {
-        true => {
-            let mut text = Vec::new();
-            std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
-            text
-        }
-        false => bundle::read(path)?,
-    };
+    let text = bundle::read_or_stdin(path)?;
     if text.len() as u64 > MAX_SIZE {
         return Err(Error::new("larger than 1 MiB"));
     }
