@@ -27,7 +27,7 @@ def accelerators(wanted):
     return ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
 
 
-def command(accel, guest, disk, console, memory):
+def command(accel, guest, disk, console, memory, append):
     """The words of qemu: the guest's own disk stays as it is, the job's disk is written to."""
     fast = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max"]
     return [
@@ -35,14 +35,15 @@ def command(accel, guest, disk, console, memory):
         "-monitor", "none", "-no-reboot", "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd",
         "-drive", f"file={guest}/image,format=raw,if=virtio,cache=unsafe,snapshot=on",
         "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
-        "-append", KERNEL, "-serial", f"file:{console}", "-serial", "stdio",
+        "-append", f"{KERNEL} {append}", "-serial", f"file:{console}", "-serial", "stdio",
     ]
 
 
 def run(words, console, minutes, show, temp):
     """Runs it to its end; `show` gets each line of the job. Raises Dead, after it has been killed."""
     environment = {**os.environ, "TMPDIR": temp}
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    # It does not outlive this program, whatever kills that.
+    with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           env=environment) as qemu:
         try:
             watch(qemu, console, time.monotonic() + 60 * minutes, show)
