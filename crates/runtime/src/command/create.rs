@@ -9,7 +9,7 @@ use sys::Slots;
 use super::undertaking::{Undertaking, with_oom};
 use crate::agent;
 use crate::bundle::Bundle;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Within};
 use crate::execute::Started;
 use crate::host::{Found, Host};
 use crate::id::Id;
