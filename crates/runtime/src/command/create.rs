@@ -92,9 +92,7 @@ pub(super) struct Planned {
 pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -> Result<Planned> {
     let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
     own_user_namespace::complete(&mut bundle.spec, &host);
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let request = plan::cgroup_request(id, &bundle.spec);
-    let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
+    let cgroups = host.cgroups(&plan::cgroup_request(id, &bundle.spec), options)?;
     let mut slots = Slots::default();
     let found = Found::look(&bundle.spec, &mut slots)?;
     let plan =

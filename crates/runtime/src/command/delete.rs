@@ -141,5 +141,5 @@ fn cgroup_at(layout: &cgroups::Layout, path: &Path) -> cgroups::Cgroup {
         path: path.to_owned(),
         controllers,
     });
-    cgroups::Cgroup { members: members.collect(), parents: Vec::new() }
+    cgroups::Cgroup { members: members.collect(), ..cgroups::Cgroup::default() }
 }

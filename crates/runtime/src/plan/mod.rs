@@ -35,6 +35,8 @@ pub enum CgroupManager {
     /// The runtime writes the cgroup file system.
     #[default]
     Cgroupfs,
+    /// systemd makes it, as that of a transient unit.
+    Systemd,
     /// The container stays in the caller's cgroup.
     Disabled,
 }

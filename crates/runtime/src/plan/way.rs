@@ -59,6 +59,9 @@ impl Way<'_> {
         let trees = self.cgroup.iter().filter(is_legacy).count();
         let slots = (slot::CGROUP..).take(trees);
         let mut ops: Vec<_> = slots.map(|slot| namespaces::Op::EnterCgroup { slot }).collect();
+        if self.cgroup.iter().any(cgroups::Op::wants_process) {
+            ops.push(namespaces::Op::AwaitCgroup);
+        }
         ops.extend(self.process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
         ops.extend(self.namespaces.launch.iter().cloned());
         ops
