@@ -37,7 +37,7 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
 BinaryName = "RUNTIME"
 Root = "DIR/runtime"
-SystemdCgroup = false
+SystemdCgroup = SYSTEMD
 "#;
 
 /// containerd, and the image in it.
@@ -68,10 +68,16 @@ impl Default for Containerd {
 impl Containerd {
     /// A daemon with the image in the namespaces of `ctr` and of Kubernetes.
     pub fn new() -> Self {
+        Self::with_cgroups_of_systemd(false)
+    }
+
+    /// The same, whose CRI plugin may ask for the systemd cgroup driver.
+    pub fn with_cgroups_of_systemd(systemd: bool) -> Self {
         let place = Place::new();
         let binary = runtime().path.to_str().expect("utf-8");
         let config = CONFIG.replace("DIR", place.dir().to_str().expect("utf-8"));
         let config = config.replace("RUNTIME", binary).replace("IMAGE", image::NAME);
+        let config = config.replace("SYSTEMD", &systemd.to_string());
         fs::write(place.dir().join("config.toml"), config).expect("write");
         let mut this = Self { place, daemon: None };
         this.start_daemon();

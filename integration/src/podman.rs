@@ -45,11 +45,22 @@ const AS_USER: &str = "for file in passwd group subuid subgid; do \
     export HOME=$0/user XDG_RUNTIME_DIR=$0/xdg; \
     exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
 
+/// Who calls podman.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// root, in a network namespace.
+    Root,
+    /// A user that the test, as root, makes up.
+    User,
+    /// The user who runs the test.
+    Oneself,
+}
+
 /// podman, with a store of its own.
 #[derive(Debug)]
 pub struct Podman {
     name: String,
-    rootless: bool,
+    caller: Caller,
     dir: TempDir,
     calls: Cell<u32>,
 }
@@ -104,7 +115,7 @@ impl Default for Podman {
 impl Podman {
     /// A store with the image in it.
     pub fn new() -> Self {
-        let this = Self::empty(false);
+        let this = Self::empty(Caller::Root);
         this.configure();
         this.make_network_namespace();
         this.import();
@@ -113,18 +124,26 @@ impl Podman {
 
     /// The same for an ordinary user.
     pub fn rootless() -> Self {
-        let this = Self::empty(true);
+        let this = Self::empty(Caller::User);
         this.configure();
         this.make_user();
         this.import();
         this
     }
 
-    fn empty(rootless: bool) -> Self {
+    /// The same for the ordinary user who runs the test, in his session.
+    pub fn in_session() -> Self {
+        let this = Self::empty(Caller::Oneself);
+        this.configure();
+        this.import();
+        this
+    }
+
+    fn empty(caller: Caller) -> Self {
         let name = unique();
         let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("mkdir");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        Self { name, rootless, dir, calls: Cell::new(0) }
+        Self { name, caller, dir, calls: Cell::new(0) }
     }
 
     fn configure(&self) {
@@ -240,9 +259,10 @@ impl Podman {
         let number = self.calls.replace(self.calls.get() + 1);
         let enter = format!("--net={}", self.network_namespace().display());
         let place = self.dir().to_str().expect("utf-8");
-        let before = match self.rootless {
-            true => &["unshare", "--mount", "sh", "-c", AS_USER, place][..],
-            false => &["nsenter", &enter],
+        let before = match self.caller {
+            Caller::Root => &["nsenter", &enter][..],
+            Caller::User => &["unshare", "--mount", "sh", "-c", AS_USER, place],
+            Caller::Oneself => &[],
         };
         let all: Vec<String> = before.iter().chain(words).map(|word| (*word).to_owned()).collect();
         Call::new(&all, &self.dir().join(format!("io/{number}")))
@@ -270,7 +290,7 @@ impl Podman {
         let parent = self.cgroup_parent();
         let mut all = vec!["run"];
         // An ordinary user stays in the cgroup that he was given.
-        all.extend((!self.rootless).then_some(&*parent));
+        all.extend((self.caller == Caller::Root).then_some(&*parent));
         all.extend(options);
         all.push(IMAGE);
         all.extend(command);
@@ -361,7 +381,11 @@ impl Podman {
             let bytes = file.is_file().then(|| fs::read(file).unwrap_or_default());
             String::from_utf8_lossy(&bytes.unwrap_or_default()).contains(&place)
         };
-        let run = if self.rootless { self.dir().join("xdg") } else { "/run".into() };
+        let run = match self.caller {
+            Caller::Root => "/run".into(),
+            Caller::User => self.dir().join("xdg"),
+            Caller::Oneself => std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default().into(),
+        };
         let containers = entries(&run.join(&runtime().name));
         containers.into_iter().filter(|dir| entries(dir).iter().any(ours)).collect()
     }
@@ -378,6 +402,10 @@ impl Podman {
 
     /// Takes away by force whatever is left, and what is this test's own.
     fn sweep(&self) {
+        if self.caller == Caller::Oneself {
+            // Its files belong to his subordinate ids.
+            self.podman(&["unshare", "rm", "-rf", &self.path("root")]);
+        }
         // The process that holds an ordinary user's namespaces between two calls of podman.
         let pause = fs::read_to_string(self.dir().join("tmp/pause.pid")).unwrap_or_default();
         if let Ok(pid) = pause.trim().parse() {

@@ -26,7 +26,7 @@ fn a_pod_with_two_containers() {
     skip_if!(no_grpc());
     let d = containerd!();
     fs::write(d.place.path("cri.py"), CLIENT).expect("write");
-    let pod = run_pod(&d);
+    let pod = run_pod(&d, &d.place.cgroup());
     let quick = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
     let (one, two) = (start(&d, &pod, "one", quick), start(&d, &pod, "two", stubborn));
@@ -68,13 +68,49 @@ fn a_container_that_cannot_start() {
     skip_if!(no_grpc());
     let d = containerd!();
     fs::write(d.place.path("cri.py"), CLIENT).expect("write");
-    let pod = run_pod(&d);
+    let pod = run_pod(&d, &d.place.cgroup());
     let id = create(&d, &pod, "missing", json!(["nosuch"]));
     let said = call(&d, "StartContainer", json!({ "1": id }), &[]).fails();
     assert!(said.err.contains("exec: \"nosuch\": executable file not found in $PATH"), "{said:?}");
     cri(&d, "StopPodSandbox", json!({ "1": pod.id }));
     cri(&d, "RemovePodSandbox", json!({ "1": pod.id }));
     d.assert_nothing_left();
+}
+
+/// As a kubelet with `cgroupDriver: systemd` does it: the parent is a slice, and each container a scope in it.
+#[test]
+fn scopes_of_systemd() {
+    spec!();
+    pure_v2!();
+    skip_if!((!Path::new("/run/systemd/system").is_dir()).then_some("needs systemd as process 1"));
+    skip_if!(no_grpc());
+    skip_if!(integration::place::missing(&["containerd", "containerd-shim-runc-v2", "ctr"]));
+    let d = Containerd::with_cgroups_of_systemd(true);
+    fs::write(d.place.path("cri.py"), CLIENT).expect("write");
+    let pod = run_pod(&d, "test.slice");
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let one = start(&d, &pod, "one", script);
+    let unit = format!("cri-containerd-{one}.scope");
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    assert_eq!(property(&unit, "Slice"), "test.slice");
+    assert_eq!(property(&unit, "MemoryMax"), "67108864");
+    cri(&d, "UpdateContainerResources", json!({ "1": one, "2": { "3": 512, "4": 33_554_432 } }));
+    assert_eq!(property(&unit, "MemoryMax"), "33554432");
+    let exec = json!({ "1": one, "2": ["cat", "/sys/fs/cgroup/memory.max"], "3": 10 });
+    assert_eq!(cri(&d, "ExecSync", exec)["1"], "33554432\n");
+    cri(&d, "StopContainer", json!({ "1": one, "2": 20 }));
+    assert_eq!(state(&d, &one), (2, 3), "it ended by itself");
+    cri(&d, "RemoveContainer", json!({ "1": one }));
+    cri(&d, "StopPodSandbox", json!({ "1": pod.id }));
+    cri(&d, "RemovePodSandbox", json!({ "1": pod.id }));
+    assert_eq!(property(&unit, "LoadState"), "not-found");
+    d.assert_nothing_left();
+}
+
+fn property(unit: &str, name: &str) -> String {
+    let words = ["show", unit, "--value", "-p", name];
+    let output = Command::new("systemctl").args(words).output().expect("systemctl");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 fn no_grpc() -> Option<&'static str> {
@@ -84,10 +120,10 @@ fn no_grpc() -> Option<&'static str> {
 }
 
 /// A sandbox on the host's network, which needs no CNI.
-fn run_pod(d: &Containerd) -> Pod {
+fn run_pod(d: &Containerd, cgroup: &str) -> Pod {
     let name = json!({ "1": "pod", "2": d.place.name, "3": "default" });
     let security = json!({ "1": { "1": 2, "2": 1 } });
-    let config = json!({ "1": name, "8": { "1": d.place.cgroup(), "2": security } });
+    let config = json!({ "1": name, "8": { "1": cgroup, "2": security } });
     let answer = cri(d, "RunPodSandbox", json!({ "1": config }));
     Pod { config, id: text(&answer["1"]) }
 }
