@@ -139,6 +139,20 @@ impl Cgroup {
         Ok(None)
     }
 
+    /// The limit of memory; `None` where there is none.
+    ///
+    /// # Errors
+    /// A failed system call.
+    pub fn memory_limit(&self) -> Result<Option<u64>, Fault> {
+        let text = match self.read("", "memory.max")? {
+            Some(text) => Some(text),
+            None => self.read("memory", "memory.limit_in_bytes")?,
+        };
+        let bytes = text.and_then(|text| text.trim_end().parse().ok());
+        // No limit is `max`; on v1 it is the highest number of whole pages.
+        Ok(bytes.filter(|bytes| *bytes < i64::MAX as u64 >> 16 << 16))
+    }
+
     /// The directory in the tree of a v1 controller, or (`""`) in that of cgroup v2.
     pub(crate) fn directory(&self, controller: &str) -> Option<&Path> {
         let has = |names: &[String]| match controller {
@@ -233,6 +247,24 @@ mod tests {
         assert_eq!(cgroup.oom_kills().unwrap(), Some(2));
         fs::write(root.path().join("v2/memory.events"), "oom 1\noom_kill 5\n").unwrap();
         assert_eq!(cgroup.oom_kills().unwrap(), Some(5));
+    }
+
+    #[test]
+    fn no_limit_of_memory_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroup = fake(root.path());
+        assert_eq!(cgroup.memory_limit().unwrap(), None);
+        fs::create_dir_all(root.path().join("v2")).unwrap();
+        fs::create_dir_all(root.path().join("memory")).unwrap();
+        let limit = root.path().join("memory/memory.limit_in_bytes");
+        fs::write(&limit, "9223372036854771712\n").unwrap();
+        assert_eq!(cgroup.memory_limit().unwrap(), None);
+        fs::write(&limit, "262144\n").unwrap();
+        assert_eq!(cgroup.memory_limit().unwrap(), Some(262_144));
+        fs::write(root.path().join("v2/memory.max"), "max\n").unwrap();
+        assert_eq!(cgroup.memory_limit().unwrap(), None);
+        fs::write(root.path().join("v2/memory.max"), "4096\n").unwrap();
+        assert_eq!(cgroup.memory_limit().unwrap(), Some(4096));
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub(crate) fn fail(globals: &Globals, failure: &Failure) {
     }
 }
 
+/// Writes why a container has ended as it has, for the person who waits for it.
+pub(crate) fn explain_end(globals: &Globals, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "davit: {reason}");
+    let _ = log(globals, "warning", reason);
+}
+
 /// Writes what went wrong without failing: to the log, where the user asked for warnings.
 pub(crate) fn warn(globals: &Globals, warnings: &[String]) {
     if !globals.verbose {

@@ -28,6 +28,9 @@ pub(super) const PAGE: Page = Page {
     ],
 };
 
+/// How a container ends that SIGKILL has ended.
+const KILLED: i32 = 128 + 9;
+
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
     let (mut detach, mut keep) = (false, false);
@@ -79,6 +82,11 @@ fn wait(
             Err(left) => error.context(format!("left behind ({left})")),
         }
     })?;
+    if code == KILLED
+        && let Some(reason) = command::want_of_memory(&created.record)
+    {
+        output::explain_end(globals, &reason);
+    }
     if !keep {
         let warnings = command::delete(&created.root, created.entry.id(), true)?;
         output::warn(globals, &warnings);

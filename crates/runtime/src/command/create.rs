@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use sys::Slots;
 
-use super::undertaking::{Undertaking, with_oom};
+use super::undertaking::Undertaking;
+use super::want_of_memory::with_want_of_memory;
 use crate::agent;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
@@ -175,7 +176,7 @@ pub fn start_at_once(mut created: Created, request: &CreateRequest) -> Result<Cr
     match begin(&mut created) {
         Ok(()) => Ok(created),
         Err(error) => {
-            let error = with_oom(error, &created.record);
+            let error = with_want_of_memory(error, &created.record);
             created.init.kill();
             let id = created.entry.id().clone();
             match super::delete(&created.root, &id, true) {

@@ -14,6 +14,7 @@ mod start;
 mod states;
 mod undertaking;
 mod update;
+mod want_of_memory;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use ps::processes;
 pub use start::start;
 pub use states::{list, state};
 pub use update::{UpdateRequest, update};
+pub use want_of_memory::want_of_memory;
 
 /// How long another command on the same container is waited for.
 const LOCK: Duration = Duration::from_secs(30);

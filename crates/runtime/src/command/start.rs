@@ -6,7 +6,7 @@ use namespaces::handshake::Message;
 use nix::unistd::Pid;
 
 use super::LOCK;
-use super::undertaking::with_oom;
+use super::want_of_memory::with_want_of_memory;
 use crate::agent::{self, Agent};
 use crate::annotations::HookOutput;
 use crate::conversation::{Conversation, Heard, misunderstood};
@@ -38,7 +38,7 @@ pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
         _ => None,
     };
     let plan = InitPlan::decode(&entry.plan()?)?;
-    command(&entry, plan, &record).map_err(|error| with_oom(error, &record))?;
+    command(&entry, plan, &record).map_err(|error| with_want_of_memory(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
     after_start(&record)?;

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use sys::{During, Slots};
 
 use super::create::CreateRequest;
+use super::want_of_memory::with_want_of_memory;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
@@ -129,7 +130,7 @@ impl Undertaking {
             run_hooks(plan, &self.record, &bundle.directory, pid)
         };
         let progress = init.listen(&hooks);
-        let progress = progress.map_err(|error| with_oom(error, &self.record))?;
+        let progress = progress.map_err(|error| with_want_of_memory(error, &self.record))?;
         if progress != Progress::Created {
             return Err(Error::new("davit's init did not wait"));
         }
@@ -263,17 +264,6 @@ fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()
         hook.run(&format!("{before}{pid}{after}"), Some(bundle), &output)?;
     }
     Ok(())
-}
-
-/// A limit that was too small shows as a killed init.
-pub(super) fn with_oom(error: Error, record: &Record) -> Error {
-    let kills = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten());
-    match kills {
-        Some(count) if count > 0 => error.hint(
-            "the kernel killed it for want of memory: linux.resources.memory.limit is too small",
-        ),
-        _ => error,
-    }
 }
 
 fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
