@@ -6,8 +6,9 @@ use oci_spec::runtime::PosixRlimitType;
 
 /// The kernel's number of a limit.
 #[must_use]
+#[allow(clippy::unnecessary_cast, reason = "another type in each C library")]
 pub const fn number(kind: PosixRlimitType) -> u32 {
-    match kind {
+    let number = match kind {
         PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
         PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
@@ -24,7 +25,8 @@ pub const fn number(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
         PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
         PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    }
+    };
+    number as u32
 }
 
 /// Prints a limit, the largest number as `unlimited`.

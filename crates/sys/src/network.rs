@@ -6,6 +6,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::{During, Error};
 
+/// `SIOCSIFFLAGS` (netdevice(7)); its type in `libc` is not the one that musl's ioctl takes.
+const SET_FLAGS: libc::Ioctl = 0x8914;
+
 /// Brings `lo` up (netdevice(7), `SIOCSIFFLAGS`): a new network namespace has it down.
 ///
 /// # Errors
@@ -20,6 +23,6 @@ pub fn bring_loopback_up() -> Result<(), Error> {
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: the kernel reads one ifreq, with the flags in its union.
-    let ret = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let ret = unsafe { libc::ioctl(any.as_raw_fd(), SET_FLAGS, &raw const request) };
     if ret < 0 { Err(Error::last("ioctl SIOCSIFFLAGS")) } else { Ok(()) }
 }
