@@ -42,6 +42,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
+    /// Its plan, as it crossed.
+    pub(crate) encoded: Vec<u8>,
     plan: InitPlan,
     id_maps: Option<IdMaps>,
     channel: Channel,
@@ -65,7 +67,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let (ours, theirs) = Channel::pair()?;
     start.plan.channel = theirs.as_fd().as_raw_fd();
     start.plan.slots = start.slots.iter().map(|(slot, fd)| (slot, fd.as_raw_fd())).collect();
-    let bytes = program::sealed(c"davit:plan", &start.plan.encode()?)?;
+    let encoded = start.plan.encode()?;
+    let bytes = program::sealed(c"davit:plan", &encoded)?;
     let file = program::protected().within(|| "protect davit's own program")?;
     let ops = match start.plan.sections.first() {
         Some(Section::Namespaces(ops)) => ops.as_slice(),
@@ -97,6 +100,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
+        encoded,
         plan: start.plan,
         id_maps: start.id_maps,
         channel: ours,

@@ -11,6 +11,7 @@ pub mod capability;
 pub mod clone;
 mod error;
 pub mod eventfd;
+pub mod file;
 pub mod mount;
 pub mod network;
 pub mod path;

@@ -105,6 +105,7 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
         own_pid_namespace: plan.own_pid_namespace,
+        hooks_inside: u32::try_from(plan.init.hooks()).unwrap_or(u32::MAX),
         annotations: plan.annotations.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
@@ -143,8 +144,6 @@ pub fn start_at_once(mut created: Created) -> Result<Created> {
     let begin = |created: &mut Created| -> Result<()> {
         created.init.go()?;
         created.init.listen(&|_| Ok(()))?;
-        created.record.stage = Stage::Running;
-        created.entry.write_record(&created.record)?;
         super::start::after_start(&created.record)
     };
     match begin(&mut created) {

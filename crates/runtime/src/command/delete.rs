@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{LOCK, kill};
 use crate::error::{Error, Result, Within};
 use crate::id::Id;
-use crate::record::{Entry, Record, Root};
+use crate::record::{Entry, Lock, Record, Root};
 use crate::state::{self, Status};
 
 /// How long the kernel may take to end processes and let go of their cgroup.
@@ -21,11 +21,7 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
     let Some(entry) = root.find(id)? else {
         return if force { Ok(Vec::new()) } else { Err(Error::new("container does not exist")) };
     };
-    if force {
-        // Before the lock: a command that waits for the container lets go of it when that ends.
-        end_now(&entry);
-    }
-    let _lock = match entry.lock(LOCK) {
+    let _lock = match lock(&entry, force) {
         Err(error) if force && error.message() == "container does not exist" => {
             return Ok(Vec::new());
         }
@@ -36,18 +32,27 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
         Err(error) if force => return delete_damaged(root, &entry, &error),
         Err(error) => return Err(error.hint("delete --force removes what is left of it")),
     };
-    match Status::of(&record) {
-        Status::Running | Status::Paused if !force => {
-            let status = Status::of(&record).name();
-            return Err(Error::new(format!("cannot delete a container that is {status}"))
-                .hint("stop it first, or use --force"));
-        }
-        _ => {}
+    let status = Status::of(&record);
+    if !force && matches!(status, Status::Running | Status::Paused) {
+        let status = status.name();
+        return Err(Error::new(format!("cannot delete a container that is {status}"))
+            .hint("stop it first, or use --force"));
     }
-    end(&record)?;
+    end(&record, status)?;
     let warnings = poststop(&record);
     entry.remove(root)?;
     Ok(warnings)
+}
+
+fn lock(entry: &Entry, force: bool) -> Result<Lock> {
+    if force {
+        if let Ok(lock) = entry.lock(Duration::ZERO) {
+            return Ok(lock);
+        }
+        // A command that waits for the container lets go of it when that ends.
+        end_now(entry);
+    }
+    entry.lock(LOCK)
 }
 
 /// What can be ended is ended; the second try, with the lock, says what cannot.
@@ -57,7 +62,13 @@ fn end_now(entry: &Entry) {
     }
 }
 
-fn end(record: &Record) -> Result<()> {
+fn end(record: &Record, status: Status) -> Result<()> {
+    // Only a cgroup without processes can be removed: then there is nobody to be ended.
+    if status == Status::Stopped
+        && record.cgroup.as_ref().is_some_and(cgroups::Cgroup::remove_if_empty)
+    {
+        return Ok(());
+    }
     let deadline = Instant::now() + PATIENCE;
     kill::everything(record, libc::SIGKILL)?;
     if let Some(init) = record.init
@@ -90,6 +101,9 @@ fn poststop(record: &Record) -> Vec<String> {
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
     let state = format!("{before}0{after}");
+    if record.poststop.is_empty() {
+        return Vec::new();
+    }
     // The bundle may be gone by now.
     let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
     let run = |hook: &crate::hook::Hook| hook.run(&state, directory).err();

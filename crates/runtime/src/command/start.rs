@@ -14,7 +14,6 @@ use crate::hook;
 use crate::id::Id;
 use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
 use crate::state::{self, Status};
-use crate::step::InitPlan;
 
 /// How long the way to the user's program may take, hooks apart.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -31,8 +30,7 @@ pub fn start(root: &Root, id: &Id) -> Result<()> {
         Status::Created => {}
         status => return Err(Error::new(refusal(status))),
     }
-    let plan = InitPlan::decode(&entry.plan()?)?;
-    command(&entry, &plan).map_err(|error| with_oom(error, &record))?;
+    command(&entry, record.hooks_inside).map_err(|error| with_oom(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
     after_start(&record)
@@ -48,16 +46,15 @@ const fn refusal(status: Status) -> &'static str {
     }
 }
 
-fn command(entry: &Entry, plan: &InitPlan) -> Result<()> {
+fn command(entry: &Entry, hooks: u32) -> Result<()> {
     let channel = Channel::new(dial(entry).within(|| START_SOCKET)?);
     channel.send(&Message::Go).within(|| "davit's init")?;
-    let hooks = u32::try_from(plan.hooks()).unwrap_or(u32::MAX);
     let patience = PATIENCE.saturating_add(hook::PATIENCE.saturating_mul(hooks));
     let mut executing = false;
     loop {
         match channel.receive(Some(patience)) {
             Ok((Message::Executing, _)) => executing = true,
-            Ok((Message::Failed(report), _)) => return Err(plan.explain(&report)),
+            Ok((Message::Failed(report), _)) => return Err(entry.plan()?.0.explain(&report)),
             Err(ReceiveError::Ended) if executing => return Ok(()),
             Err(ReceiveError::Ended) => {
                 return Err(Error::new("davit's init ended before the program was executed"));

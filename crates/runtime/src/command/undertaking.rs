@@ -157,10 +157,11 @@ impl Undertaking {
         if let Some(socket) = &request.pidfd_socket {
             handover::process(socket, &init.pidfd)?;
         }
-        self.entry.write_plan(&plan.init.encode()?)?;
-        self.entry.write_base(&base(plan, bundle)?)?;
+        self.entry.write_plan(&init.encoded, &base(plan, bundle)?)?;
         self.record.init = Some(Process::of(init.pid.as_raw())?);
-        self.record.stage = Stage::Created;
+        // `run` goes on at once: it writes down what will be. Init ends with it where that fails.
+        self.record.stage =
+            if request.options.start_at_once { Stage::Running } else { Stage::Created };
         self.entry.write_record(&self.record)?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, init.pid.as_raw())?;
