@@ -5,6 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+/// `say MESSAGE...` sends each to `$NOTIFY_SOCKET` (sd_notify(3)).
+pub const SAY: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+/* say MESSAGE...: sends each to $NOTIFY_SOCKET. */
+int main(int argc, char **argv) {
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    char *path = getenv("NOTIFY_SOCKET");
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (!path) { puts("no NOTIFY_SOCKET"); return 1; }
+    strncpy(to.sun_path, path, sizeof to.sun_path - 1);
+    for (int i = 1; i < argc; i++)
+        if (sendto(fd, argv[i], strlen(argv[i]), 0, (void *)&to, sizeof to) < 0) { perror(path); return 1; }
+    return 0;
+}
+"#;
+
 /// Compiles `source` into a static program called `name`, unless that was done before, and returns its path.
 ///
 /// # Panics

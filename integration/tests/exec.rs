@@ -349,15 +349,6 @@ fn sub_cgroup() {
 }
 
 #[test]
-fn labels_are_refused() {
-    davit_only!("a label on a kernel without that LSM; crun ignores it");
-    let c = running();
-    c.exec_with(&["--process-label", "system_u:system_r:t:s0"], &["true"])
-        .refuses(&["process-label"]);
-    c.exec_with(&["--apparmor", "profile"], &["true"]).refuses(&["apparmor"]);
-}
-
-#[test]
 fn ignore_paused_is_accepted() {
     spec!();
     peer_fails!("crun", "1.8 knows no --ignore-paused");

@@ -219,3 +219,40 @@ fn limits_without_a_cgroup_are_refused() {
     let c = rootless("true").with(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 5 } }));
     run(&c, &[]).refuses(&["linux.resources.pids"]);
 }
+
+#[test]
+fn readiness_and_mounts_of_a_container_that_lives() {
+    skip_if!(impossible());
+    skip_if!(skip::needs_davit("of the commands one is ours alone"));
+    let script = "/bin/say READY=1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let c = rootless(script).with_files(|root| probe::install(root, "say", probe::SAY));
+    c.write();
+    let (as_user, address) = (as_user(), c.path("manager"));
+    let manager = std::os::unix::net::UnixDatagram::bind(&address).expect("bind");
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("timeout");
+    fs::set_permissions(&address, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .expect("chmod");
+    let call = |words: &[&str]| {
+        let call = c.call_through(&as_user, words).env("XDG_RUNTIME_DIR", c.path(""));
+        call.env("NOTIFY_SOCKET", &address)
+    };
+    call(&["create", "--bundle", &c.path("bundle"), &c.id]).done().ok();
+    let start = call(&["start", &c.id]).spawn();
+    let mut text = [0; 256];
+    let length = manager.recv(&mut text).expect("a word");
+    let text = String::from_utf8_lossy(&text[..length]);
+    assert!(text.starts_with("MAINPID=") && text.ends_with("\nREADY=1\n"), "{text:?}");
+    // The barrier, whose descriptor is closed because there is no room for it.
+    manager.recv(&mut [0; 256]).expect("a barrier");
+    start.wait().ok();
+    let add = |mount: Value| {
+        call(&["mounts", "add", &c.id, "-"]).input(&json!([mount]).to_string()).done()
+    };
+    add(config::mount("/mnt/x", "tmpfs", "tmpfs", &["size=64k"])).ok();
+    let seen = call(&["exec", &c.id, "stat", "-f", "-c", "%T", "/mnt/x"]).done().ok();
+    assert_eq!(seen.out, "tmpfs\n");
+    let bind = config::mount("/mnt/y", "bind", "/etc", &["bind"]);
+    add(bind).refuses(&["mounts[0].source", "/etc", "ordinary user"]);
+    call(&["delete", "--force", &c.id]).done().exits(0);
+    c.assert_nothing_left();
+}

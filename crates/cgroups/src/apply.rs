@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Uid, fchownat};
 use sys::{During, Failure, bpf};
 
@@ -22,6 +23,8 @@ pub struct Applied {
     pub created: Vec<PathBuf>,
     /// The container's directory in each tree, in the order of the plan.
     pub(crate) directories: Vec<(PathBuf, OwnedFd)>,
+    /// The way into the sub-cgroup for the container's own use.
+    pub(crate) own: Option<OwnedFd>,
 }
 
 /// Does the steps, in order.
@@ -59,6 +62,11 @@ impl Applied {
                     Err(error) if *optional && error.errno == Errno::EPERM => Ok(()),
                     result => result,
                 }
+            }
+            Op::Own { directory, name, uid } => {
+                let (top, name) = (self.open(directory)?, Path::new(name));
+                self.own = Some(make_own(top, name, *uid)?);
+                Ok(())
             }
             Op::Delegate { directory, uid } => delegate(self.open(directory)?, *uid),
         }
@@ -171,6 +179,20 @@ fn filter_devices(
         bpf::detach_device_filter(cgroup, filter.as_fd())?;
     }
     Ok(())
+}
+
+/// The `cgroup.procs` of a new sub-cgroup, open for writing: a process enters it once its cgroup
+/// namespace begins one level above.
+fn make_own(top: BorrowedFd<'_>, name: &Path, uid: Option<u32>) -> Result<OwnedFd, sys::Error> {
+    match mkdirat(top, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno).during("mkdirat"),
+    }
+    let directory = file::subdirectory(top, name)?;
+    if let Some(uid) = uid {
+        delegate(directory.as_fd(), uid)?;
+    }
+    file::open(directory.as_fd(), "cgroup.procs", OFlag::O_WRONLY)
 }
 
 /// The directory and the files that the kernel says a delegatee needs (cgroups(7)).

@@ -21,6 +21,8 @@ pub struct Join {
     /// `cgroup.procs` of each v1 tree, open for writing: the new process writes `0` into each of them
     /// before it does anything else.
     pub procs: Vec<OwnedFd>,
+    /// `cgroup.procs` of the sub-cgroup for the container's own use, for after its cgroup namespace.
+    pub own: Option<OwnedFd>,
 }
 
 impl Applied {
@@ -29,7 +31,7 @@ impl Applied {
     /// # Errors
     /// A failed openat(2).
     pub fn into_join(self, cgroup: &Cgroup) -> Result<Join, Fault> {
-        let mut join = Join::default();
+        let mut join = Join { own: self.own, ..Join::default() };
         for (path, directory) in self.directories {
             let member = cgroup.members.iter().find(|member| member.directory == path);
             if let Some(member) = member {

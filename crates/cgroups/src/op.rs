@@ -65,6 +65,15 @@ pub enum Op {
         /// In a user namespace the kernel grants no filter (EPERM), and no device node either.
         optional: bool,
     },
+    /// Makes a sub-cgroup for the container's own use.
+    Own {
+        /// The container's directory.
+        directory: PathBuf,
+        /// The name in it.
+        name: String,
+        /// The user who gets it, as a host uid.
+        uid: Option<u32>,
+    },
     /// Gives the directory, and the files that the kernel lists for it, to a user.
     Delegate {
         /// The container's directory.
@@ -123,6 +132,7 @@ impl Op {
             | Self::Write { directory, .. }
             | Self::CheckUsage { directory, .. }
             | Self::Devices { directory, .. }
+            | Self::Own { directory, .. }
             | Self::Delegate { directory, .. } => directory.clone(),
         }
     }
@@ -173,6 +183,11 @@ impl fmt::Display for Op {
                 directory.display(),
                 program.len(),
                 if *optional { ", if permitted" } else { "" }
+            ),
+            Self::Own { directory, name, .. } => write!(
+                f,
+                "cgroup make {} for the container's own use",
+                directory.join(name).display()
             ),
             Self::Delegate { directory, uid } => {
                 write!(f, "cgroup give {} to uid {uid}", directory.display())

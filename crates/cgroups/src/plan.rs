@@ -24,6 +24,17 @@ pub struct Request<'a> {
     /// The host uid that the cgroup is given to (the spec's rules on cgroup ownership). Honoured on
     /// cgroup v2 only: v1 cannot be delegated safely.
     pub owner: Option<u32>,
+    /// A sub-cgroup for the container's own use, in which its process is.
+    pub own: Option<Own<'a>>,
+}
+
+/// A sub-cgroup for the container's own use. cgroup v2 only, like all delegation.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The field of config.json that asks for it.
+    pub field: &'a str,
 }
 
 /// The steps that make the container's cgroup, in order. None at all where an ordinary user may not
@@ -55,7 +66,20 @@ pub fn plan(request: &Request<'_>, host: &Host) -> Result<Vec<Op>, Error> {
     {
         ops.push(Op::Delegate { directory: tree.mountpoint.join(&path), uid });
     }
+    ops.extend(own(request, &path, &host.layout)?);
     Ok(ops)
+}
+
+fn own(request: &Request<'_>, path: &Path, layout: &Layout) -> Result<Option<Op>, Error> {
+    let Some(Own { name, field }) = request.own else { return Ok(None) };
+    match (layout.hierarchies.as_slice(), &layout.unified) {
+        ([], Some(tree)) => Ok(Some(Op::Own {
+            directory: tree.mountpoint.join(path),
+            name: name.to_owned(),
+            uid: request.owner,
+        })),
+        _ => Err(Error::value(field.to_owned(), "only a host with cgroup v2 alone can delegate")),
+    }
 }
 
 /// The steps that set the limits of `resources` in the cgroup at `path` below each mount point:
@@ -81,6 +105,9 @@ fn without_cgroup(
     limit: Option<Cow<'static, str>>,
 ) -> Result<Vec<Op>, Error> {
     let path = request.path.filter(|path| !path.as_os_str().is_empty());
+    if let Some(Own { field, .. }) = request.own {
+        return Err(Error::NotPermitted { field: field.to_owned().into() });
+    }
     match (limit, path) {
         (Some(field), _) => Err(Error::NotPermitted { field }),
         (None, Some(_)) => Err(Error::NotPermitted { field: "linux.cgroupsPath".into() }),

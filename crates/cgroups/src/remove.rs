@@ -28,8 +28,12 @@ impl Cgroup {
     /// [`Fault::Busy`] with the processes that are left at the deadline; a failed system call. A
     /// directory that is not there is as good as removed.
     pub fn remove(&self, deadline: Instant) -> Result<(), Fault> {
-        for member in &self.members {
-            self.remove_tree(&member.directory, deadline)?;
+        let trees = self.members.iter().map(|member| &member.directory);
+        // Every tree, whatever became of the others.
+        let failures: Vec<Fault> =
+            trees.filter_map(|tree| self.remove_tree(tree, deadline).err()).collect();
+        if let Some(first) = failures.into_iter().next() {
+            return Err(first);
         }
         self.remove_parents();
         Ok(())

@@ -85,7 +85,8 @@ fn a_plan_for_v2_reads_like_a_story() {
             "devices":[{"allow":false,"access":"rwm"}]}"#,
     );
     let path = Some(Path::new("/pod/web"));
-    let request = Request { resources: Some(&resources), path, id: "web", owner: Some(1000) };
+    let request =
+        Request { resources: Some(&resources), path, id: "web", owner: Some(1000), own: None };
     let story: Vec<String> =
         plan(&request, &root(v2())).unwrap().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(story.join("\n"), @r#"

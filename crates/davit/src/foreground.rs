@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use runtime::Started;
+use runtime::notify::Proxy;
 
 use crate::output::Outcome;
 
@@ -83,8 +84,13 @@ impl Foreground {
     }
 
     /// Waits for the end of the process; `master` is its terminal, where it has one and nobody
-    /// else looks after it.
-    pub(crate) fn wait(&mut self, process: &Started, master: Option<OwnedFd>) -> Result<i32> {
+    /// else looks after it; `ready` is how it says that it is ready.
+    pub(crate) fn wait(
+        &mut self,
+        process: &Started,
+        master: Option<OwnedFd>,
+        mut ready: Option<Proxy>,
+    ) -> Result<i32> {
         let raw = master.as_ref().and_then(|_| Raw::new());
         let mut copy = master.map(Copy::new);
         loop {
@@ -95,10 +101,15 @@ impl Foreground {
                 drop(raw);
                 return Ok(code);
             }
+            // The container is not to suffer from a service manager that has gone.
+            ready = ready.filter(|ready| !ready.take(process.pid.as_raw()).unwrap_or(true));
+            let mut wake = vec![self.signals.as_fd()];
+            wake.extend(ready.as_ref().map(AsFd::as_fd));
             let done = match &mut copy {
-                Some(copy) => copy.turn(&self.signals)?,
+                Some(copy) => copy.turn(&wake)?,
                 None => {
-                    let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+                    let mut fds: Vec<_> =
+                        wake.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
                     wait_for(&mut fds)?;
                     false
                 }
@@ -162,24 +173,21 @@ impl Copy {
         }
     }
 
-    /// Waits for something to copy or a signal, and copies. True at the end of the output.
-    fn turn(&mut self, signals: &SignalFd) -> Result<bool> {
+    /// Waits for something to copy or for one of `wake`, and copies. True at the end of the output.
+    fn turn(&mut self, wake: &[BorrowedFd<'_>]) -> Result<bool> {
         let stdin = std::io::stdin();
-        let (readable, mut fds) = (
-            PollFlags::POLLIN,
-            vec![
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.master.as_fd(), PollFlags::POLLIN),
-            ],
-        );
-        if self.input_open {
-            fds.push(PollFd::new(stdin.as_fd(), readable));
-        }
+        // An input that is closed would wake us for ever.
+        let input = self.input_open.then(|| stdin.as_fd());
+        let mut wanted = vec![self.master.as_fd()];
+        wanted.extend(input);
+        wanted.extend(wake);
+        let mut fds: Vec<_> =
+            wanted.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         wait_for(&mut fds)?;
         let ready = |index: usize| {
             fds.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
         };
-        let (output, input) = (ready(1), ready(2));
+        let (output, input) = (ready(0), self.input_open && ready(1));
         drop(fds);
         if input {
             self.input_open = self.pass_input(stdin.as_fd())?;

@@ -12,7 +12,7 @@ use sys::pidfd::{join_namespaces, unshare};
 use sys::{During, Error, Failure, Slots};
 
 use crate::handshake::{Channel, Message, ReceiveError};
-use crate::{Kind, Op};
+use crate::{Kind, Op, net_devices};
 
 /// Performs `ops` in this process. After [`Op::Fork`] it returns in the second process only.
 ///
@@ -46,6 +46,10 @@ pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Erro
             Err(Error { errno: Errno::EAFNOSUPPORT, .. }) => Ok(()),
             done => done,
         },
+        Op::NetDevice { number, addresses, .. } => net_devices::receive(addresses, || {
+            channel.send(&Message::DeviceWanted(*number))?;
+            await_go(channel)
+        }),
         Op::Hostname(name) => sethostname(name).during("sethostname"),
         Op::Domainname(name) => sys::process::set_domain_name(name),
         Op::Sysctl { path, value, .. } => write_parameter(path, value),

@@ -6,17 +6,19 @@
 //! |---|---|---|---|
 //! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
 //! | joining process | [`Message::Forked`] | it has made the second process and exits | second process, for `Go` |
+//! | init | [`Message::DeviceWanted`] | it is in its network namespace | init, for `Go` |
 //! | init | [`Message::Console`] + descriptor | the container's pty is made | nobody |
 //! | init | [`Message::Built`] | mounts are made, hooks of the runtime are due | init, for `Go` |
 //! | init | [`Message::Created`] | everything is made but the user's program | init, for `Go` |
 //! | init | [`Message::Executing`] | only the filter and the user's program are next | nobody |
+//! | init | [`Message::Listener`] + descriptor | the filter is there, and notifies an agent | nobody |
 //! | anyone inside | [`Message::Failed`] | something failed; the sender exits | nobody |
 //! | runtime | [`Message::Go`] | what was waited for is done | nobody |
 //!
 //! An end of the conversation where a message is due means that the other side is dead; init
 //! then exits, so that nothing outlives a runtime that was killed. The same messages go over the
-//! start socket of a created container: `start` sends `Go`; the answer is `Executing` and the end
-//! (the program was executed) or `Failed`.
+//! start socket of a created container: `start` sends `Go`; the answer is `Executing`, perhaps
+//! `Listener`, and the end (the program was executed) or `Failed`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -44,6 +46,8 @@ pub enum Message {
     IdMapsWanted,
     /// "My child goes on; this is its pid in your pid namespace."
     Forked(i32),
+    /// "Move this network device to me": its place in the plan.
+    DeviceWanted(u32),
     /// "This is the master of the container's terminal."
     Console,
     /// "Run the hooks that come before the root changes."
@@ -52,6 +56,8 @@ pub enum Message {
     Created,
     /// "If nothing follows this, the user's program was executed."
     Executing,
+    /// "This is the listener of my filter; I go on."
+    Listener,
     /// "Go on."
     Go,
     /// "This failed."
@@ -147,6 +153,17 @@ impl Channel {
             .during("sendmsg")
     }
 
+    /// Sends one message and a descriptor with it, under a filter that stops sendmsg(2).
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn send_with_sendmmsg(&self, message: &Message, fd: BorrowedFd<'_>) -> Result<(), Error> {
+        let mut buffer = [0u8; MAX];
+        let bytes = postcard::to_slice(message, &mut buffer)
+            .map_err(|_| Error::new("sendmmsg", Errno::EMSGSIZE))?;
+        sys::socket::sendmmsg(self.0.as_fd(), bytes, fd)
+    }
+
     /// Receives one message, and the descriptor that came with it.
     ///
     /// # Errors
@@ -238,9 +255,12 @@ mod tests {
         one.send(&failed).unwrap();
         one.send_with(&Message::Console, Some(one.as_fd())).unwrap();
         assert_eq!(other.receive(None).unwrap().0, failed);
-        let (message, fd) = other.receive(Some(Duration::from_secs(5))).unwrap();
-        assert_eq!(message, Message::Console);
-        assert!(fd.is_some());
+        one.send_with_sendmmsg(&Message::Listener, one.as_fd()).unwrap();
+        for expected in [Message::Console, Message::Listener] {
+            let (message, fd) = other.receive(Some(Duration::from_secs(5))).unwrap();
+            assert_eq!(message, expected);
+            assert!(fd.is_some());
+        }
     }
 
     #[test]

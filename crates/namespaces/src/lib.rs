@@ -14,6 +14,7 @@ mod apply;
 pub mod handshake;
 pub mod id_maps;
 mod launch;
+pub mod net_devices;
 mod plan;
 mod sysctl;
 
@@ -105,8 +106,8 @@ impl fmt::Display for Kind {
 /// One step into the namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)), before a cgroup
-    /// namespace is made there.
+    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)): before a cgroup namespace
+    /// that is to begin there, or after one that begins above.
     EnterCgroup {
         /// The slot that holds the open file.
         slot: u16,
@@ -142,6 +143,17 @@ pub enum Op {
     Fork(Vec<Kind>),
     /// Brings the loopback device of a new network namespace up.
     LoopbackUp,
+    /// Waits until the runtime has moved a network device here, and makes it what it was.
+    NetDevice {
+        /// Which of the plan's moves.
+        number: u32,
+        /// Its name outside, as in config.json.
+        device: String,
+        /// Its name here; `%d` at the end is for the kernel to number.
+        name: String,
+        /// The addresses that it loses on the way.
+        addresses: Vec<net_devices::Address>,
+    },
     /// sethostname(2)
     Hostname(String),
     /// setdomainname(2)
@@ -186,6 +198,13 @@ impl fmt::Display for Op {
                 write!(f, "go on in a second process, new namespaces: {}", list(kinds))
             }
             Self::LoopbackUp => f.write_str("loopback up"),
+            Self::NetDevice { device, name, addresses, .. } => {
+                write!(f, "linux.netDevices[{device:?}]: fetch as {name:?}")?;
+                for (index, address) in addresses.iter().enumerate() {
+                    write!(f, "{}{address}", if index == 0 { ", with " } else { " " })?;
+                }
+                f.write_str(", up")
+            }
             Self::Hostname(name) => write!(f, "hostname {name:?}"),
             Self::Domainname(name) => write!(f, "domainname {name:?}"),
             Self::Sysctl { name, value, .. } => write!(f, "linux.sysctl[{name:?}] = {value:?}"),

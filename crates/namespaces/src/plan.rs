@@ -22,6 +22,7 @@ use std::ffi::CString;
 use oci_spec::runtime::{LinuxTimeOffset, Spec};
 
 use crate::id_maps::{IdMaps, Writer, check, maps_root};
+use crate::net_devices::{self, Device, Move};
 use crate::{Error, Kind, Op, sysctl};
 
 /// What the planner must know of the machine.
@@ -29,6 +30,8 @@ use crate::{Error, Kind, Op, sysctl};
 pub struct Host {
     /// The namespaces to join, already opened and their types checked, in the order of the list.
     pub joined: Vec<Joined>,
+    /// The devices that `linux.netDevices` names.
+    pub net_devices: Vec<Device>,
     /// Who can write id maps.
     pub map_writer: Writer,
 }
@@ -55,6 +58,8 @@ pub struct Plan {
     pub enter: Vec<Op>,
     /// What is set up inside once all namespaces are there.
     pub configure: Vec<Op>,
+    /// The network devices that the runtime moves when `configure` asks for them.
+    pub moves: Vec<Move>,
     /// The maps to write for a new user namespace.
     pub id_maps: Option<IdMaps>,
 }
@@ -158,7 +163,10 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     if second {
         plan.enter.push(Op::Fork(if new_pid { vec![Kind::Pid] } else { Vec::new() }));
     }
-    plan.configure = configure(spec, &wanted)?;
+    let devices = net_devices::plan(spec, &host.net_devices, wanted.has(Kind::Network))?;
+    let (moves, devices) = devices.into_iter().unzip();
+    plan.moves = moves;
+    plan.configure = configure(spec, &wanted, devices)?;
     Ok(plan)
 }
 
@@ -261,7 +269,7 @@ fn offset_lines(offsets: &HashMap<String, LinuxTimeOffset>) -> Result<CString, E
     CString::new(lines.concat()).map_err(nul)
 }
 
-fn configure(spec: &Spec, wanted: &Wanted) -> Result<Vec<Op>, Error> {
+fn configure(spec: &Spec, wanted: &Wanted, devices: Vec<Op>) -> Result<Vec<Op>, Error> {
     let mut ops = Vec::new();
     if wanted.is_new(Kind::Cgroup) {
         // Made once the process is in its cgroup, which becomes the namespace's root.
@@ -270,6 +278,8 @@ fn configure(spec: &Spec, wanted: &Wanted) -> Result<Vec<Op>, Error> {
     if wanted.is_new(Kind::Network) {
         ops.push(Op::LoopbackUp);
     }
+    // Before the parameters, which may be a device's.
+    ops.extend(devices);
     let uts = |field: &str| match wanted.has(Kind::Uts) {
         true => Ok(()),
         false => Err(Error::Needs { field: field.to_owned(), kind: Kind::Uts }),
@@ -337,7 +347,7 @@ mod tests {
             slot: slot as u16,
             belongs_to_ours: *belongs_to_ours,
         });
-        Host { joined: joined.collect(), map_writer: Writer::Runtime }
+        Host { joined: joined.collect(), net_devices: Vec::new(), map_writer: Writer::Runtime }
     }
 
     fn new(kind: &str) -> Value {

@@ -8,8 +8,8 @@ use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Pid, Uid, fchown};
 use sys::{During, Error, Failure, capability as caps, process, sched};
 
-use crate::Op;
 use crate::capability::numbers;
+use crate::{Op, label};
 
 /// Performs `ops` in this process.
 ///
@@ -29,6 +29,7 @@ fn step(op: &Op) -> Result<(), Error> {
             Err(Error { errno: Errno::ENOSYS, .. }) => Ok(()),
             joined => joined.map(drop),
         },
+        Op::Label { attribute, label } => label::apply(*attribute, label),
         Op::Personality(domain) => nix::sys::personality::set(
             nix::sys::personality::Persona::from_bits_retain(*domain as libc::c_int),
         )

@@ -13,6 +13,7 @@ pub mod affinity;
 mod apply;
 pub mod capability;
 pub mod io_priority;
+mod label;
 pub mod memory_policy;
 mod plan;
 mod ranges;
@@ -22,9 +23,11 @@ pub mod scheduler;
 use std::ffi::CString;
 use std::fmt;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use apply::apply;
+pub use label::{Attribute, SecurityModules};
 pub use plan::{Host, Plan, plan};
 
 /// One step of confinement.
@@ -32,6 +35,13 @@ pub use plan::{Host, Plan, plan};
 pub enum Op {
     /// A session keyring of the container's own (keyctl(2)); a kernel without keyrings is fine.
     JoinSessionKeyring(CString),
+    /// A label of a security module.
+    Label {
+        /// What is labelled.
+        attribute: Attribute,
+        /// The label.
+        label: CString,
+    },
     /// Execution domain (personality(2)).
     Personality(u64),
     /// File mode creation mask (umask(2)).
@@ -101,6 +111,7 @@ impl fmt::Display for Op {
             Self::JoinSessionKeyring(name) => {
                 write!(f, "session keyring {}", name.to_string_lossy())
             }
+            Self::Label { attribute, label } => label::show(f, *attribute, label),
             Self::Personality(domain) => write!(f, "linux.personality {domain:#x}"),
             Self::Umask(mask) => write!(f, "process.user.umask {mask:04o}"),
             Self::Rlimit { index, name, soft, hard, .. } => {
@@ -131,6 +142,22 @@ impl fmt::Display for Op {
                 capability::Names(*inheritable),
                 capability::Names(*ambient)
             ),
+        }
+    }
+}
+
+impl Op {
+    /// What the user can do about this step's error, where the errno alone does not say it.
+    #[must_use]
+    pub fn hint(&self, errno: Errno) -> Option<&'static str> {
+        match (self, errno) {
+            (Self::Label { attribute: Attribute::AppArmor, .. }, Errno::ENOENT) => {
+                Some("the profile is not loaded: apparmor_parser --replace FILE")
+            }
+            (Self::Label { attribute: Attribute::Selinux, .. }, Errno::EINVAL) => {
+                Some("the loaded policy does not know this label")
+            }
+            _ => None,
         }
     }
 }
@@ -203,6 +230,14 @@ pub enum Error {
         field: &'static str,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A label for a security module that is not there.
+    #[error("{field}: this kernel has no {module}")]
+    NoModule {
+        /// Field of config.json.
+        field: &'static str,
+        /// The module.
+        module: &'static str,
     },
     /// A string with a NUL byte cannot be given to the kernel.
     #[error("{0}: contains a NUL byte")]

@@ -9,6 +9,7 @@ use oci_spec::runtime::{
 
 use crate::capability::{self, Names};
 use crate::io_priority::IoPriority;
+use crate::label::{self, SecurityModules};
 use crate::memory_policy::MemoryPolicy;
 use crate::scheduler::Scheduler;
 use crate::{Error, Op, rlimit};
@@ -21,6 +22,10 @@ pub struct Host {
     pub grantable: u64,
     /// Whether setgroups(2) works in the container's user namespace.
     pub setgroups: bool,
+    /// The caller's supplementary groups stay, whatever config.json says of them.
+    pub keep_groups: bool,
+    /// The security modules; not looked for where [`SecurityModules::matter_to`] says no.
+    pub security: SecurityModules,
     /// Name of the session keyring to make; `None` leaves the caller's.
     pub keyring: Option<String>,
 }
@@ -51,8 +56,10 @@ pub fn plan(
     let mut ops = Vec::new();
     if let Some(name) = &host.keyring {
         let name = CString::new(name.as_str()).map_err(|_| Error::Nul("id"))?;
-        ops.push(Op::JoinSessionKeyring(name));
+        let keyring = Op::JoinSessionKeyring(name);
+        ops.extend(label::around_keyring(process, host.security, keyring)?);
     }
+    ops.extend(label::plan(process, host.security)?);
     ops.extend(domain(personality)?);
     ops.extend(user_mask(process.user())?);
     ops.extend(rlimits(process)?);
@@ -68,7 +75,11 @@ pub fn plan(
     if no_new_privileges {
         ops.push(Op::NoNewPrivileges);
     }
-    let sets = Sets::of(process, host.grantable);
+    let mut sets = Sets::of(process, host.grantable);
+    if host.keep_groups && process.user().additional_gids().iter().flatten().next().is_some() {
+        let words = "process.user.additionalGids: not set: the caller's groups are kept";
+        sets.warnings.push(words.to_owned());
+    }
     ops.push(Op::Bounding(sets.bounding));
     let leaves_root = process.user().uid() != 0;
     if leaves_root {
@@ -146,6 +157,9 @@ fn identity(user: &User, host: &Host) -> Result<(Op, Option<Op>), Error> {
     for (index, group) in groups.iter().enumerate() {
         valid(&format!("process.user.additionalGids[{index}]"), *group)?;
     }
+    if host.keep_groups {
+        return Ok((ids, None));
+    }
     match (host.setgroups, groups.is_empty()) {
         (true, _) => Ok((ids, Some(Op::Groups(groups)))),
         (false, true) => Ok((ids, None)),
@@ -199,7 +213,13 @@ mod tests {
 
     use super::*;
 
-    const HOST: Host = Host { grantable: capability::ALL, setgroups: true, keyring: None };
+    const HOST: Host = Host {
+        grantable: capability::ALL,
+        setgroups: true,
+        keep_groups: false,
+        security: SecurityModules { apparmor: false, selinux: false },
+        keyring: None,
+    };
 
     fn process(extra: serde_json::Value) -> Process {
         let mut process = json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["x"] });
@@ -295,6 +315,11 @@ mod tests {
         let host = Host { setgroups: false, ..HOST };
         assert!(plan(&process(json!({})), None, None, &host).is_ok());
         let groups = json!({ "user": { "uid": 0, "gid": 0, "additionalGids": [5] } });
-        assert_eq!(plan(&process(groups), None, None, &host), Err(Error::GroupsDenied));
+        let groups = process(groups);
+        assert_eq!(plan(&groups, None, None, &host), Err(Error::GroupsDenied));
+        let keep = Host { keep_groups: true, ..host };
+        let plan = plan(&groups, None, None, &keep).unwrap();
+        assert!(!plan.ops.iter().any(|op| matches!(op, Op::Groups(_))), "{plan:?}");
+        assert_eq!(plan.warnings.len(), 1, "{plan:?}");
     }
 }

@@ -64,6 +64,7 @@ impl fmt::Display for Action {
                 let settings = settings.as_deref().unwrap_or_default();
                 write!(f, "remount {target}{}{}", Words(&words(0, settings)), Changes(changes))
             }
+            Self::Unmount(target) => write!(f, "unmount {target}"),
             Self::Symlink { directory, name, points_to, .. } => {
                 write!(f, "link {} -> {}", Path(directory, name), Quoted(points_to))
             }

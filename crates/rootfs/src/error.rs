@@ -19,9 +19,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Something that davit does not do yet.
-    #[error("{field}: not supported yet")]
-    Unsupported {
+    /// A label where nothing knows labels.
+    #[error("{field}: this kernel has no SELinux")]
+    NoSelinux {
         /// JSON path of the field.
         field: String,
     },
@@ -50,9 +50,5 @@ impl Error {
         reason: &'static str,
     ) -> Self {
         Self::Invalid { field: field.into(), value: value.into(), reason }
-    }
-
-    pub(crate) fn unsupported(field: impl Into<String>) -> Self {
-        Self::Unsupported { field: field.into() }
     }
 }

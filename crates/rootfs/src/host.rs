@@ -24,8 +24,43 @@ pub struct Host {
     pub proc_and_sys: Vec<PathBuf>,
     /// `--ephemeral`: the same as the annotation [`crate::EPHEMERAL`].
     pub ephemeral: bool,
+    /// SELinux is on. Asked only for `linux.mountLabel`.
+    pub selinux: bool,
+    /// The option as which `linux.mountLabel` is given.
+    pub mount_context: ContextType,
     /// The first slot that this crate may use for sources it opens in the parent.
     pub first_slot: u16,
+}
+
+/// Which context of a mount a label is (mount(8), "context=").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContextType {
+    /// That of every file in it.
+    #[default]
+    Context,
+    /// That of the file system itself.
+    Fscontext,
+    /// That of files which have none.
+    Defcontext,
+    /// That of its root directory.
+    Rootcontext,
+}
+
+impl ContextType {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Context, Self::Fscontext, Self::Defcontext, Self::Rootcontext];
+
+    /// The option of a mount.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Context => "context",
+            Self::Fscontext => "fscontext",
+            Self::Defcontext => "defcontext",
+            Self::Rootcontext => "rootcontext",
+        }
+    }
 }
 
 /// Slots that receive the two sides of the container's terminal.

@@ -21,10 +21,12 @@ pub mod supported;
 
 pub use apply::{Context, apply};
 pub use error::Error;
-pub use host::{Cgroups, Console, Hierarchy, Host};
+pub use host::{Cgroups, Console, ContextType, Hierarchy, Host};
 pub use mountinfo::proc_and_sys;
 pub use op::{
     Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
     Rule, Setting, Source, Target, phases,
 };
-pub use plan::{EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan};
+pub use plan::{
+    EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
+};

@@ -149,6 +149,8 @@ pub enum Action {
         /// New attributes and propagation of the mount.
         changes: Vec<Change>,
     },
+    /// Takes what is mounted at a path out of sight, and lets it go when it is not used any more.
+    Unmount(Target),
     /// Makes a symbolic link.
     Symlink {
         /// Directory in the container.
@@ -377,6 +379,7 @@ impl Op {
             | Action::Overlay { .. }
             | Action::OldMount { .. }
             | Action::Remount { .. }
+            | Action::Unmount(_)
             | Action::Symlink { .. }
             | Action::Node { .. }
             | Action::BindNode { .. }

@@ -1,5 +1,6 @@
 //! The bundle: config.json, read once and parsed, every fault with its place in the file.
 
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,23 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     read_regular(&openat(AT_FDCWD, path, flags, Mode::empty()).during("open")?)
 }
 
+/// The same, where `-` is standard input.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn read_or_stdin(path: &Path) -> Result<Vec<u8>> {
+    if path.as_os_str() != "-" {
+        return read(path);
+    }
+    let mut text = Vec::new();
+    std::io::stdin().take(MAX_SIZE as u64 + 1).read_to_end(&mut text).during("read")?;
+    if text.len() > MAX_SIZE { Err(too_large()) } else { Ok(text) }
+}
+
+fn too_large() -> Error {
+    Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024))
+}
+
 /// Reads an open file: regular, and of at most [`MAX_SIZE`] bytes.
 ///
 /// # Errors
@@ -70,7 +88,6 @@ pub(crate) fn read_regular(file: &OwnedFd) -> Result<Vec<u8>> {
     if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(Error::new("not a regular file"));
     }
-    let too_large = || Error::new(format!("larger than {} MiB", MAX_SIZE / 1024 / 1024));
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     if size > MAX_SIZE {
         return Err(too_large());

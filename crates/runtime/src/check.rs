@@ -1,4 +1,4 @@
-//! What config.json must say before anything is planned from it, and what is not supported yet.
+//! What config.json must say before anything is planned from it.
 
 use oci_spec::runtime::{Hook, Process, Spec};
 
@@ -20,7 +20,6 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         Some(process) => check_process(process, "process")?,
         None => return Err(Error::new("process: is missing")),
     }
-    unsupported(spec)?;
     hooks(spec)
 }
 
@@ -64,21 +63,9 @@ pub(crate) fn check_process(process: &Process, field: &str) -> Result<()> {
             return wrong(&format!("env[{index}]"), &format!("{entry:?} is not NAME=VALUE"));
         }
     }
-    let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    let present = [
-        ("apparmorProfile", label(process.apparmor_profile())),
-        ("selinuxLabel", label(process.selinux_label())),
-    ];
-    match present.iter().find(|(_, present)| *present) {
-        Some((name, _)) => wrong(name, NOT_YET),
-        None => {
-            privileges::affinity::Affinity::of(process)?;
-            oom_score(process, field)
-        }
-    }
+    privileges::affinity::Affinity::of(process)?;
+    oom_score(process, field)
 }
-
-const NOT_YET: &str = "is not supported yet";
 
 fn oom_score(process: &Process, field: &str) -> Result<()> {
     match process.oom_score_adj() {
@@ -86,19 +73,6 @@ fn oom_score(process: &Process, field: &str) -> Result<()> {
             Err(Error::new(format!("{field}.oomScoreAdj: {score} is not within -1000..=1000")))
         }
         _ => Ok(()),
-    }
-}
-
-/// Fields that are not applied yet are refused, never ignored.
-fn unsupported(spec: &Spec) -> Result<()> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let present = [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|list| !list.is_empty())),
-    ];
-    match present.iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(Error::new(format!("{name}: {NOT_YET}"))),
-        None => Ok(()),
     }
 }
 
@@ -182,10 +156,6 @@ mod tests {
                 "process.env[1]: \"B\" is not NAME=VALUE",
             ),
             (vec!["process", "oomScoreAdj"], json!(1001), "process.oomScoreAdj: 1001"),
-            (vec!["process", "apparmorProfile"], json!(""), "ok"),
-            (vec!["process", "apparmorProfile"], json!("x"), "process.apparmorProfile: is not"),
-            (vec!["process", "selinuxLabel"], json!("x"), "process.selinuxLabel: is not supported"),
-            (vec!["linux", "intelRdt"], json!({}), "linux.intelRdt: is not supported yet"),
             (
                 vec!["hooks", "poststop"],
                 json!([{ "path": "x" }]),

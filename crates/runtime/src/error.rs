@@ -78,6 +78,7 @@ from_leaf!(
     rootfs::Error,
     cgroups::Error,
     cgroups::Fault,
+    cgroups::resctrl::Error,
     seccomp::Error
 );
 

@@ -1,9 +1,9 @@
 //! Starts a planned process and speaks with it until it is where it shall be.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use namespaces::handshake::{Channel, Message, ReceiveError};
+use namespaces::handshake::{Channel, Message};
+use namespaces::net_devices::Move;
 use namespaces::{IdMaps, Kind, Launch, Program};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -11,13 +11,11 @@ use nix::unistd::Pid;
 use sys::Slots;
 use sys::process::CArray;
 
+use crate::agent::Agent;
+use crate::conversation::{Conversation, Heard, misunderstood};
 use crate::error::{Error, Result, Within};
 use crate::program;
 use crate::step::{INIT_NAME, InitPlan, Section};
-
-/// How long the process inside may be silent. It waits for nobody but the kernel; hooks, which
-/// have deadlines of their own, come on top.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the process is made from.
 pub(crate) struct Start<'a> {
@@ -27,6 +25,8 @@ pub(crate) struct Start<'a> {
     pub born: &'a [Kind],
     /// Id maps of its new user namespace.
     pub id_maps: Option<IdMaps>,
+    /// Network devices that it will ask for.
+    pub moves: Vec<Move>,
     /// The cgroup v2 directory that it is born into.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors that the plan names.
@@ -44,10 +44,11 @@ pub struct Started {
     pub master: Option<OwnedFd>,
     /// Its plan, as it crossed.
     pub(crate) encoded: Vec<u8>,
-    plan: InitPlan,
+    /// Who is told of its system calls, once there is a filter.
+    pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
-    channel: Channel,
-    patience: Duration,
+    moves: Vec<Move>,
+    conversation: Conversation,
 }
 
 /// Where the conversation stands.
@@ -95,16 +96,15 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         },
     })
     .map_err(|error| explain_clone(error, start.born))?;
-    let patience = PATIENCE;
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
         encoded,
-        plan: start.plan,
+        agent: None,
         id_maps: start.id_maps,
-        channel: ours,
-        patience,
+        moves: start.moves,
+        conversation: Conversation::new(ours, start.plan),
     })
 }
 
@@ -125,47 +125,45 @@ fn explain_clone(error: sys::Error, born: &[Kind]) -> Error {
 }
 
 impl Started {
-    /// Adds the time that hooks inside may take.
-    #[must_use]
-    pub fn with_hooks(mut self, count: usize) -> Self {
-        let hooks = u32::try_from(count).unwrap_or(u32::MAX);
-        self.patience = self.patience.saturating_add(crate::hook::PATIENCE.saturating_mul(hooks));
-        self
-    }
-
     /// Listens until it is created or has become the user's program. `hooks` runs the runtime's
     /// hooks, given the pid.
     ///
     /// # Errors
     /// What failed inside, or here on its behalf.
     pub fn listen(&mut self, hooks: &dyn Fn(Pid) -> Result<()>) -> Result<Progress> {
-        let mut executing = false;
         loop {
-            match self.channel.receive(Some(self.patience)) {
-                Ok((Message::IdMapsWanted, _)) => {
+            let (message, descriptor) = match self.conversation.listen()? {
+                Heard::Said(message, descriptor) => (message, descriptor),
+                Heard::Executed => return Ok(Progress::Executed),
+                Heard::Ended => return Err(self.explain_end()),
+            };
+            match message {
+                Message::IdMapsWanted => {
                     if let Some(maps) = &self.id_maps {
                         maps.write(self.pid).within(|| "linux.uidMappings")?;
                     }
                     self.go()?;
                 }
-                Ok((Message::Forked(pid), _)) => {
+                Message::Forked(pid) => {
                     self.follow(Pid::from_raw(pid))?;
                     self.go()?;
                 }
-                Ok((Message::Console, master)) => self.master = master,
-                Ok((Message::Built, _)) => {
+                Message::DeviceWanted(number) => {
+                    self.move_device(number)?;
+                    self.go()?;
+                }
+                Message::Console => self.master = descriptor,
+                Message::Built => {
                     hooks(self.pid)?;
                     self.go()?;
                 }
-                Ok((Message::Created, _)) => return Ok(Progress::Created),
-                Ok((Message::Executing, _)) => executing = true,
-                Ok((Message::Failed(report), _)) => return Err(self.plan.explain(&report)),
-                Err(ReceiveError::Ended) if executing => return Ok(Progress::Executed),
-                Err(ReceiveError::Ended) => return Err(self.explain_end()),
-                Ok((Message::Go, _)) | Err(ReceiveError::Garbage) => {
-                    return Err(Error::new("davit's init does not keep to the conversation"));
+                Message::Listener => {
+                    let (agent, listener) = (self.agent.take(), descriptor);
+                    let (agent, listener) = agent.zip(listener).ok_or_else(misunderstood)?;
+                    agent.hand_over(&listener, self.pid)?;
                 }
-                Err(error) => return Err(Error::from(error).within("wait for davit's init")),
+                Message::Created => return Ok(Progress::Created),
+                _ => return Err(misunderstood()),
             }
         }
     }
@@ -175,7 +173,24 @@ impl Started {
     /// # Errors
     /// It has ended.
     pub fn go(&self) -> Result<()> {
-        self.channel.send(&Message::Go).within(|| "davit's init")
+        self.conversation.go()
+    }
+
+    fn move_device(&self, number: u32) -> Result<()> {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let device = self.moves.get(number).ok_or_else(misunderstood)?;
+        device.apply(self.pid.as_raw()).map_err(|error| {
+            let hint = match error.errno {
+                Errno::EEXIST => Some("a device of the container has this name already"),
+                Errno::EINVAL => Some("devices such as bridges belong to their namespace"),
+                _ => None,
+            };
+            let error = Error::from(error).within(device);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
     }
 
     /// The process that made the second one is gone; the second one is ours too.

@@ -6,18 +6,22 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
-use sys::During;
+use sys::{During, Slots};
 
+use crate::annotations::HookOutput;
 use crate::error::{Error, Result, Within};
+use crate::slot;
 
 /// How long a hook may take that names no timeout of its own.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -120,20 +124,95 @@ fn c_string(bytes: &[u8], field: &str) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::new(format!("{field}: contains a NUL byte")))
 }
 
+/// Files that hooks print to, where annotations name some.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// A file that is none, or cannot be written.
+    pub(crate) fn open(named: &HookOutput) -> Result<Self> {
+        let open = |path: &Option<PathBuf>| -> Result<Option<OwnedFd>> {
+            let Some(path) = path else { return Ok(None) };
+            open_log(path).map(Some).within(|| format!("output of hooks {}", path.display()))
+        };
+        Ok(Self { stdout: open(&named.stdout)?, stderr: open(&named.stderr)? })
+    }
+
+    /// Gives them to a process that runs hooks inside.
+    pub(crate) fn put(self, slots: &mut Slots) {
+        for (slot, file) in [(slot::HOOK_STDOUT, self.stdout), (slot::HOOK_STDERR, self.stderr)] {
+            if let Some(file) = file {
+                slots.put(slot, file);
+            }
+        }
+    }
+}
+
+/// A log, appended to: no symbolic link, and nothing that could make the runtime wait.
+fn open_log(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::from_bits_truncate(0o600)).during("open")?;
+    match fstat(&file).during("fstat")?.st_mode & libc::S_IFMT {
+        libc::S_IFREG => Ok(file),
+        _ => Err(Error::new("is not a regular file")),
+    }
+}
+
+/// Where a process inside finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputSlots {
+    stdout: Option<u16>,
+    stderr: Option<u16>,
+}
+
+impl OutputSlots {
+    pub(crate) fn of(named: &HookOutput) -> Self {
+        Self {
+            stdout: named.stdout.as_ref().map(|_| slot::HOOK_STDOUT),
+            stderr: named.stderr.as_ref().map(|_| slot::HOOK_STDERR),
+        }
+    }
+
+    /// Copies of what is in the slots.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub(crate) fn take(self, slots: &Slots) -> std::result::Result<Output, sys::Error> {
+        let copy = |slot: Option<u16>| -> std::result::Result<Option<OwnedFd>, sys::Error> {
+            let Some(slot) = slot else { return Ok(None) };
+            slots.get(slot)?.try_clone_to_owned().during("dup").map(Some)
+        };
+        Ok(Output { stdout: copy(self.stdout)?, stderr: copy(self.stderr)? })
+    }
+}
+
 impl Hook {
     /// Runs the hook with `state` on its standard input.
     ///
-    /// Input and output are files in memory: a hook that does not read cannot stop the runtime.
+    /// Input and output are files in memory, unless `output` names others: a hook that does not
+    /// read cannot stop the runtime.
     ///
     /// # Errors
     /// It could not be executed, took too long or failed; with the end of what it printed.
-    pub fn run(&self, state: &str, directory: Option<&Path>) -> Result<()> {
-        self.attempt(state, directory).within(|| format!("{} {:?}", self.field, self.path))
+    pub(crate) fn run(&self, state: &str, directory: Option<&Path>, output: &Output) -> Result<()> {
+        self.attempt(state, directory, output).within(|| format!("{} {:?}", self.field, self.path))
     }
 
-    fn attempt(&self, state: &str, directory: Option<&Path>) -> Result<()> {
-        let output = memory()?;
-        let mut child = self.spawn(state, &output, directory)?;
+    fn attempt(&self, state: &str, directory: Option<&Path>, output: &Output) -> Result<()> {
+        let shown = memory()?;
+        let mut child = self.spawn(state, &shown, directory, output)?;
         let patience = self.timeout.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         let status = match wait(&mut child, patience)? {
             Some(status) => status,
@@ -147,13 +226,19 @@ impl Hook {
             (None, Some(signal)) => format!("killed by signal {signal}"),
             (None, None) => "ended".to_owned(),
         };
-        Err(match tail(output).as_str() {
+        Err(match tail(shown).as_str() {
             "" => Error::new(how),
             said => Error::new(format!("{how}: {said}")),
         })
     }
 
-    fn spawn(&self, state: &str, output: &File, directory: Option<&Path>) -> Result<Child> {
+    fn spawn(
+        &self,
+        state: &str,
+        shown: &File,
+        directory: Option<&Path>,
+        output: &Output,
+    ) -> Result<Child> {
         let mut input = memory()?;
         input.write_all(state.as_bytes()).during("write")?;
         input.seek(SeekFrom::Start(0)).during("lseek")?;
@@ -173,8 +258,12 @@ impl Hook {
         if let Some(directory) = directory {
             command.current_dir(directory);
         }
+        let copy = |file: &Option<OwnedFd>| match file {
+            Some(file) => file.try_clone(),
+            None => shown.try_clone().map(OwnedFd::from),
+        };
         let (stdout, stderr) =
-            (output.try_clone().during("dup")?, output.try_clone().during("dup")?);
+            (copy(&output.stdout).during("dup")?, copy(&output.stderr).during("dup")?);
         Ok(command.stdin(input).stdout(stdout).stderr(stderr).spawn().during("execve")?)
     }
 }
@@ -231,28 +320,30 @@ mod tests {
     #[test]
     fn the_state_arrives_and_the_environment_is_the_hooks_own() {
         let hook = shell(r#"read s; test "$s" = '{"id":1}' && test "$A" = b=c"#, None);
-        hook.run("{\"id\":1}\n", None).unwrap();
-        assert!(hook.run("other\n", None).is_err());
+        hook.run("{\"id\":1}\n", None, &Output::default()).unwrap();
+        assert!(hook.run("other\n", None, &Output::default()).is_err());
     }
 
     #[test]
     fn a_failure_shows_how_and_what_was_printed() {
-        let error = shell("echo out; echo err >&2; exit 3", None).run("{}", None).unwrap_err();
+        let error = shell("echo out; echo err >&2; exit 3", None)
+            .run("{}", None, &Output::default())
+            .unwrap_err();
         assert_eq!(error.to_string(), "hooks.poststop[0] \"/bin/sh\": exit status 3: out err");
-        let error = shell("kill -9 $$", None).run("{}", None).unwrap_err();
+        let error = shell("kill -9 $$", None).run("{}", None, &Output::default()).unwrap_err();
         assert!(error.to_string().ends_with("killed by signal 9"), "{error}");
     }
 
     #[test]
     fn a_hook_that_takes_too_long_is_killed() {
         let start = Instant::now();
-        let error = shell("sleep 60", Some(1)).run("{}", None).unwrap_err();
+        let error = shell("sleep 60", Some(1)).run("{}", None, &Output::default()).unwrap_err();
         assert!(error.to_string().ends_with("did not end within 1 s"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
     fn a_large_state_that_nobody_reads_stops_nothing() {
-        shell("true", None).run(&"x".repeat(1 << 20), None).unwrap();
+        shell("true", None).run(&"x".repeat(1 << 20), None, &Output::default()).unwrap();
     }
 }

@@ -1,13 +1,16 @@
 //! What this machine, this user and this caller are, as far as a plan must know.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use cgroups::resctrl;
 use namespaces::Joined;
 use namespaces::id_maps::Writer;
+use namespaces::net_devices::{self, Device};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use privileges::SecurityModules;
 use sys::{During, Slots};
 
 use crate::error::{Error, Result, Within};
@@ -32,6 +35,30 @@ impl OurCgroups {
             wanted.then(|| PathBuf::from(path))
         });
         paths.next().unwrap_or_else(|| PathBuf::from("/"))
+    }
+}
+
+/// What config.json names and was found on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The namespaces given by path, opened.
+    pub joined: Vec<Joined>,
+    /// The network devices of `linux.netDevices`.
+    pub net_devices: Vec<Device>,
+    /// The file system and the group of `linux.intelRdt`.
+    pub resctrl: resctrl::Host,
+}
+
+impl Found {
+    /// Looks for them; descriptors go to `slots`.
+    ///
+    /// # Errors
+    /// A path that leads to no such namespace; a kernel that does not answer.
+    pub(crate) fn look(spec: &Spec, slots: &mut Slots) -> Result<Self> {
+        let net_devices = net_devices::discover(spec).within(|| "linux.netDevices")?;
+        let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = resctrl::Host::discover(rdt).within(|| "linux.intelRdt")?;
+        Ok(Self { joined: open_namespaces(spec, slots)?, net_devices, resctrl })
     }
 }
 
@@ -86,6 +113,19 @@ impl Host {
         self.permitted & (1 << privileges::capability::SYS_ADMIN) != 0
     }
 
+    /// The security modules, looked for where the process has a label.
+    #[must_use]
+    pub fn security(&self, process: &Process) -> SecurityModules {
+        if !SecurityModules::matter_to(process) {
+            return SecurityModules::default();
+        }
+        let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
+        SecurityModules {
+            apparmor: apparmor.is_ok_and(|text| text.starts_with(b"Y")),
+            selinux: has_selinux(),
+        }
+    }
+
     /// Who can write the id maps of a new user namespace.
     #[must_use]
     pub fn map_writer(&self, spec: &Spec) -> Writer {
@@ -101,6 +141,11 @@ impl Host {
         let gids = linux.and_then(|linux| linux.gid_mappings().as_ref());
         if single(uids) && single(gids) { Writer::OwnId } else { Writer::Helpers }
     }
+}
+
+/// Whether SELinux is on: then its file system is mounted here (selinux(8)).
+pub(crate) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Whether this process is in a user namespace that is not the first one.
@@ -126,7 +171,7 @@ fn is_whole(map: &str) -> bool {
 ///
 /// # Errors
 /// A path that cannot be opened, or a namespace of another type, with its field.
-pub(crate) fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
+fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
     let mut joined = Vec::new();
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let ours = std::cell::OnceCell::new();

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, mkdirat, stat};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{fchdir, setsid};
 use rootfs::Context;
+use seccomp::Carrier;
 use sys::path::{Links, open_in_root};
 use sys::{During, Failure, process};
 
@@ -95,7 +96,10 @@ impl Init {
                 (failure.op, Trouble { error: failure.error, detail })
             }),
             Section::Privileges(ops) => privileges::apply(ops).map_err(leaf),
-            Section::Seccomp(ops) => seccomp::apply(ops).map(drop).map_err(leaf),
+            Section::Seccomp(ops) => {
+                let handover = seccomp::apply(ops).map_err(leaf)?;
+                self.hand_over(handover).map_err(|error| (0, error.into()))
+            }
             Section::Process(ops) => {
                 for (index, op) in ops.iter().enumerate() {
                     self.step(op).map_err(|trouble| (index, trouble))?;
@@ -118,10 +122,11 @@ impl Init {
                 Ok(self.channel.send_with(&Message::Console, Some(master.as_fd()))?)
             }
             Op::RuntimeHooks => self.ask(&Message::Built),
-            Op::Hook { hook, state_before_pid, state_after_pid } => {
+            Op::Hook { hook, state_before_pid, state_after_pid, output } => {
                 let pid = std::process::id();
                 let state = format!("{state_before_pid}{pid}{state_after_pid}");
-                hook.run(&state, None).map_err(|error| Trouble {
+                let output = output.take(&self.context.slots)?;
+                hook.run(&state, None, &output).map_err(|error| Trouble {
                     error: sys::Error::new("hook", Errno::ECANCELED),
                     detail: error.to_string(),
                 })
@@ -248,6 +253,17 @@ impl Init {
             }
         }
         Trouble { error: worst, detail }
+    }
+
+    /// The first system call under the filter: whichever the plan found to be let through.
+    fn hand_over(&self, handover: Option<seccomp::Handover>) -> Result<(), sys::Error> {
+        let Some((listener, carrier)) = handover else { return Ok(()) };
+        match carrier {
+            Carrier::SendMsg => self.channel.send_with(&Message::Listener, Some(listener.as_fd())),
+            Carrier::SendMmsg => {
+                self.channel.send_with_sendmmsg(&Message::Listener, listener.as_fd())
+            }
+        }
     }
 
     /// Nothing but the user's own descriptors outlives the exec.

@@ -4,7 +4,7 @@
 //! command   create, start, exec, kill, pause, update, events, ...: one file each
 //! bundle    config.json, read once and parsed        check   the rules of no single part
 //! host      what this machine and user can do        plan    everything, decided before the deed
-//! execute   the process is made and spoken with      init    walks the plan inside
+//! execute   the process is made, and a conversation  init    walks the plan inside
 //! record    what is known of a container, on disk    state   what the specification calls state
 //! ```
 
@@ -13,9 +13,12 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
+mod agent;
+pub mod annotations;
 mod bundle;
 mod check;
 pub mod command;
+mod conversation;
 mod error;
 mod execute;
 mod handover;
@@ -23,6 +26,7 @@ mod hook;
 mod host;
 mod id;
 pub mod init;
+pub mod notify;
 mod own_user_namespace;
 pub mod plan;
 mod process;
@@ -31,6 +35,7 @@ pub mod record;
 mod shape;
 pub mod signal;
 mod slot;
+mod start_socket;
 pub mod state;
 mod step;
 

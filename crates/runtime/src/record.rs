@@ -5,7 +5,8 @@
 //! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures;
 //!                       and what `exec` and `update` must know of config.json
 //! ROOT/ID/devices.json  device rules that `update` has added
-//! ROOT/ID/start.sock    where a created container waits for `start`
+//! ROOT/ID/start.sock    where a created container waits for `start` (start_socket.rs)
+//! ROOT/ID/notify/       what a container has as /run/notify, with the socket for its word `READY=1`
 //! ROOT/ID/cgroup        a symbolic link whose text is the cgroup's path: it outlives a broken record
 //! ```
 //! The directory itself is the lock (flock(2)): it goes with the command that holds it.
@@ -15,6 +16,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,8 +45,11 @@ const CGROUP: &str = "cgroup";
 /// What is in nearly every directory; more is looked for where these are not all.
 const USUAL: [&CStr; 4] = [c"start.sock", c"plan", c"cgroup", c"record.json"];
 
-/// The name of the socket on which a created container waits.
-pub const START_SOCKET: &str = "start.sock";
+/// The directory for the socket through which a container says that it is ready.
+pub const NOTIFY_DIRECTORY: &str = "notify";
+
+/// The socket in there.
+pub const NOTIFY_SOCKET: &str = "notify.sock";
 
 /// How far the container's life has come, as far as it was written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,12 +85,16 @@ pub struct Record {
     pub init: Option<Process>,
     /// Its cgroup; none where it has none of its own.
     pub cgroup: Option<cgroups::Cgroup>,
+    /// Its group of resctrl.
+    #[serde(default)]
+    pub resctrl: Option<cgroups::resctrl::Group>,
     /// Whether it has a pid namespace of its own: then its processes die with init.
     pub own_pid_namespace: bool,
-    /// How many hooks run inside, each with a deadline of its own.
-    pub hooks_inside: u32,
     /// `annotations` of config.json.
     pub annotations: BTreeMap<String, String>,
+    /// The agent that its filter notifies.
+    #[serde(default)]
+    pub listener: Option<seccomp::Listener>,
     /// Hooks that are due after the start.
     pub poststart: Vec<Hook>,
     /// Hooks that are due after the end.
@@ -235,6 +244,31 @@ pub struct Entry {
     directory: OwnedFd,
 }
 
+/// The file that [`Entry::write_plan`] writes.
+#[derive(Debug, Deserialize)]
+pub struct Kept {
+    plan: Vec<u8>,
+    base: Vec<u8>,
+}
+
+impl Kept {
+    /// The plan that init walks.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn plan(&self) -> Result<InitPlan> {
+        InitPlan::decode(&self.plan).within(|| PLAN)
+    }
+
+    /// What further processes must know of config.json.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn base(&self) -> Result<Base> {
+        crate::bundle::from_json(&self.base).within(|| PLAN)
+    }
+}
+
 /// A lock on a container; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -267,7 +301,7 @@ impl Entry {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(locked) => break locked,
                 Err((_, errno)) if errno != Errno::EWOULDBLOCK && errno != Errno::EINTR => {
-                    return Err(sys::Error::new("flock", errno).into());
+                    return Err(sys::Error::new("flock", errno)).within(|| "lock");
                 }
                 Err((back, _)) => file = back,
             }
@@ -280,7 +314,7 @@ impl Entry {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         // A directory that was removed while we waited has no links left.
-        if fstat(&*locked).during("fstat")?.st_nlink == 0 {
+        if fstat(&*locked).during("fstat").within(|| "lock")?.st_nlink == 0 {
             return Err(Error::new("container does not exist"));
         }
         Ok(Lock { _directory: locked })
@@ -353,14 +387,11 @@ impl Entry {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub fn plan(&self) -> Result<(InitPlan, Base)> {
-        let decode = || {
-            let kept = self.read(PLAN)?;
-            let (plan, base): (&[u8], &[u8]) = postcard::from_bytes(&kept)
-                .map_err(|error| Error::new(format!("decode: {error}")))?;
-            Ok((InitPlan::decode(plan)?, crate::bundle::from_json(base)?))
+    pub fn kept(&self) -> Result<Kept> {
+        let decode = |bytes: Vec<u8>| {
+            postcard::from_bytes(&bytes).map_err(|error| Error::new(format!("decode: {error}")))
         };
-        decode().within(|| PLAN)
+        self.read(PLAN).and_then(decode).within(|| PLAN)
     }
 
     /// Notes where the cgroup will be, in a form that cannot be half written.
@@ -380,6 +411,20 @@ impl Entry {
         readlinkat(&self.directory, CGROUP).ok().map(PathBuf::from)
     }
 
+    /// Makes the directory for the socket through which the container says that it is ready, open
+    /// to all of its users.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn make_notify_directory(&self) -> Result<()> {
+        let open = Mode::from_bits_truncate(0o755);
+        mkdirat(&self.directory, NOTIFY_DIRECTORY, open).during("mkdir")?;
+        // The mode is not the caller's umask's to change.
+        std::fs::set_permissions(self.path_of(NOTIFY_DIRECTORY), PermissionsExt::from_mode(0o755))
+            .during("chmod")
+            .within(|| NOTIFY_DIRECTORY)
+    }
+
     /// Removes the directory and what is in it.
     ///
     /// # Errors
@@ -388,6 +433,7 @@ impl Entry {
         let path = root.path.join(self.id.as_str());
         let remove = || match remove_directory(&path) {
             Err(sys::Error { errno: Errno::ENOTEMPTY, .. }) => {
+                self.unlink_notify_socket()?;
                 self.unlink(&self.names()?)?;
                 remove_directory(&path)
             }
@@ -395,6 +441,13 @@ impl Entry {
         };
         let usual = USUAL.map(CString::from);
         self.unlink(&usual).and_then(|()| remove()).within(|| path.display().to_string())
+    }
+
+    fn unlink_notify_socket(&self) -> std::result::Result<(), sys::Error> {
+        match std::fs::remove_file(self.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.during("unlink"),
+        }
     }
 
     fn names(&self) -> std::result::Result<Vec<CString>, sys::Error> {

@@ -12,5 +12,11 @@ pub(crate) const TERMINAL: u16 = 3;
 pub(crate) const JOINED: u16 = 4;
 /// The first of the `cgroup.procs` files of cgroup v1.
 pub(crate) const CGROUP: u16 = 12;
+/// Where hooks inside print to.
+pub(crate) const HOOK_STDOUT: u16 = 60;
+/// Where hooks inside print errors to.
+pub(crate) const HOOK_STDERR: u16 = 61;
+/// `cgroup.procs` of the sub-cgroup for the container's own use.
+pub(crate) const DELEGATED: u16 = 62;
 /// The first of the mount sources.
 pub(crate) const SOURCES: u16 = 64;

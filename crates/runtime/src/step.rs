@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::hook::Hook;
+use crate::hook::{Hook, OutputSlots};
 
 /// The first argument of the init program: it says what it is in `ps`, and to `main`.
 pub const INIT_NAME: &str = "davit:init";
@@ -68,6 +68,8 @@ pub enum Op {
         state_before_pid: String,
         /// The state that it reads, after the pid.
         state_after_pid: String,
+        /// Where it prints to.
+        output: OutputSlots,
     },
     /// Refuses a program that nobody could execute, before the container counts as created.
     FindProgram {
@@ -211,7 +213,14 @@ impl InitPlan {
                 Some(failed) => rootfs_failure(failed, &cause, &report.detail),
                 None => named(None),
             },
-            Some(Section::Privileges(ops)) => named(ops.get(op).map(ToString::to_string)),
+            Some(Section::Privileges(ops)) => {
+                let op = ops.get(op);
+                let error = named(op.map(ToString::to_string));
+                match op.and_then(|op| op.hint(Errno::from_raw(report.errno))) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
             Some(Section::Seccomp(ops)) => named(ops.get(op).map(ToString::to_string)),
             None => Error::new(cause),
         }

@@ -1,5 +1,7 @@
 //! What is wrong with a profile.
 
+use std::path::PathBuf;
+
 use oci_spec::runtime::LinuxSeccompAction;
 
 /// A fault of `linux.seccomp`, named by its field.
@@ -79,9 +81,23 @@ pub enum Error {
         /// Path of the action.
         field: String,
     },
-    /// A listener is not supported yet.
-    #[error("linux.seccomp.listenerPath: not supported yet")]
-    Listener,
+    /// An agent whom nobody could reach.
+    #[error("linux.seccomp.listenerPath: {path:?} {reason}")]
+    ListenerPath {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No way to hand the listener over under the filter.
+    #[error(
+        "{field}: SCMP_ACT_NOTIFY needs the filter to allow sendmsg or sendmmsg: the agent gets its \
+         descriptor by one of them"
+    )]
+    NoCarrier {
+        /// Path of the action.
+        field: String,
+    },
     /// Metadata for no one.
     #[error("linux.seccomp.listenerMetadata: must not be set without listenerPath")]
     MetadataWithoutListener,

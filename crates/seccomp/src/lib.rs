@@ -43,6 +43,7 @@ mod assemble;
 mod calls;
 mod error;
 mod filter;
+mod listener;
 mod op;
 mod plan;
 mod profile;
@@ -55,6 +56,7 @@ mod tests;
 
 pub use arch::Arch;
 pub use error::Error;
-pub use op::{Op, Program, Story, apply};
+pub use listener::{Carrier, Listener, listener};
+pub use op::{Handover, Op, Program, Story, apply};
 pub use plan::{Host, plan};
 pub use sys::seccomp::Instruction;

@@ -11,6 +11,7 @@ use sys::Failure;
 use sys::seccomp::{self, Instruction};
 
 use crate::Arch;
+use crate::listener::Carrier;
 
 /// A step of seccomp.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum Op {
         flags: u32,
         /// The filter.
         program: Program,
+        /// What the listener of a filter that notifies is handed over with.
+        carrier: Option<Carrier>,
         /// What the plan can tell of it; does not cross to init.
         #[serde(skip)]
         story: Story,
@@ -46,30 +49,37 @@ pub struct Story {
     pub unknown_syscalls: Vec<String>,
 }
 
-/// Installs the filters. The caller has `no_new_privs` or CAP_SYS_ADMIN.
-///
-/// Returns the listener of a filter that notifies; there is none yet.
+/// The listener of a filter that notifies, and what it may be handed over with.
+pub type Handover = (OwnedFd, Carrier);
+
+/// Installs the filters. The caller has `no_new_privs` or CAP_SYS_ADMIN, and hands the listener
+/// over before it makes any other system call.
 ///
 /// # Errors
 /// The failed operation.
-pub fn apply(ops: &[Op]) -> Result<Option<OwnedFd>, Failure> {
-    let mut listener = None;
-    for (index, Op::Install { flags, program, .. }) in ops.iter().enumerate() {
-        let installed = seccomp::set_mode_filter(*flags, &program.0)
+pub fn apply(ops: &[Op]) -> Result<Option<Handover>, Failure> {
+    let mut handover = None;
+    for (index, Op::Install { flags, program, carrier, .. }) in ops.iter().enumerate() {
+        let listener = seccomp::set_mode_filter(*flags, &program.0)
             .map_err(|error| Failure::new(index, error))?;
-        listener = installed.or(listener);
+        handover = listener.zip(*carrier).or(handover);
     }
-    Ok(listener)
+    Ok(handover)
 }
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Install { flags, program, story } = self;
+        let Self::Install { flags, program, carrier, story } = self;
         write!(f, "seccomp filter: {} instructions, default ", program.0.len())?;
         fmt_action(f, story.default)?;
         write!(f, ", {} syscalls, architectures", story.syscalls)?;
         fmt_list(f, story.architectures.iter().map(|arch| arch.name()))?;
         fmt_flags(f, *flags)?;
+        match carrier {
+            Some(Carrier::SendMsg) => f.write_str(", listener handed over by sendmsg")?,
+            Some(Carrier::SendMmsg) => f.write_str(", listener handed over by sendmmsg")?,
+            None => {}
+        }
         if !story.skipped_architectures.is_empty() {
             f.write_str(", skipped architectures")?;
             fmt_list(f, &story.skipped_architectures)?;
@@ -99,6 +109,7 @@ fn fmt_flags(f: &mut fmt::Formatter<'_>, flags: u32) -> fmt::Result {
         (seccomp::LOG, "log"),
         (seccomp::SPEC_ALLOW, "spec_allow"),
         (seccomp::NEW_LISTENER, "new_listener"),
+        (seccomp::TSYNC_ESRCH, "tsync_esrch"),
         (seccomp::WAIT_KILLABLE_RECV, "wait_killable_recv"),
     ];
     let set = names.into_iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| name);

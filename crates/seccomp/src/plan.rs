@@ -7,6 +7,7 @@ use crate::arch::Arch;
 use crate::calls::resolve;
 use crate::error::Error;
 use crate::filter::compile;
+use crate::listener::listener;
 use crate::op::{Op, Program, Story};
 use crate::profile::Profile;
 
@@ -36,7 +37,8 @@ impl Host {
 /// The field of config.json that is wrong, and why.
 pub fn plan(profile: &LinuxSeccomp, host: &Host) -> Result<Vec<Op>, Error> {
     let mut checked = Profile::new(profile)?;
-    let flags = flags(profile)?;
+    let carrier = listener(profile)?.map(|listener| listener.carrier);
+    let flags = flags(profile, carrier.is_some())?;
     let listed = profile.architectures().as_deref().unwrap_or_default();
     let (architectures, skipped) = architectures(listed, host.arch);
     let (mut calls, names) = resolve(&mut checked, &architectures);
@@ -55,7 +57,7 @@ pub fn plan(profile: &LinuxSeccomp, host: &Host) -> Result<Vec<Op>, Error> {
         skipped_architectures: skipped,
         unknown_syscalls: names.unknown,
     };
-    Ok(vec![Op::Install { flags, program: Program(instructions), story }])
+    Ok(vec![Op::Install { flags, program: Program(instructions), carrier, story }])
 }
 
 /// The architectures to filter, the host's own first whether it is listed or not; and those to skip.
@@ -72,21 +74,29 @@ fn architectures(listed: &[OciArch], host: Arch) -> (Vec<Arch>, Vec<OciArch>) {
     (taken, skipped)
 }
 
-fn flags(profile: &LinuxSeccomp) -> Result<u32, Error> {
+fn flags(profile: &LinuxSeccomp, notifies: bool) -> Result<u32, Error> {
+    let own = if notifies { seccomp::NEW_LISTENER } else { 0 };
     let Some(flags) = profile.flags() else {
         // As runc: containers do not pay for the mitigation unless they ask for it with an empty list.
-        return Ok(seccomp::SPEC_ALLOW);
+        return Ok(own | seccomp::SPEC_ALLOW);
     };
-    flags.iter().try_fold(0, |sum, flag| {
-        let bit = match flag {
+    flags.iter().try_fold(own, |sum, flag| {
+        let bits = match flag {
+            // A thread that cannot follow is told as an error where the answer is a listener.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync if notifies => {
+                seccomp::TSYNC | seccomp::TSYNC_ESRCH
+            }
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => seccomp::TSYNC,
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => seccomp::LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => seccomp::SPEC_ALLOW,
             // The kernel answers EINVAL without a listener, and there is none without NOTIFY.
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if !notifies => {
                 return Err(Error::WaitWithoutNotify);
             }
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                seccomp::WAIT_KILLABLE_RECV
+            }
         };
-        Ok(sum | bit)
+        Ok(sum | bits)
     })
 }

@@ -123,7 +123,6 @@ impl<'a> Profile<'a> {
     /// Checks `profile`.
     pub(crate) fn new(profile: &'a LinuxSeccomp) -> Result<Self, Error> {
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
-        check_notify(profile, syscalls)?;
         let default = returned(profile.default_action(), profile.default_errno_ret(), || {
             "linux.seccomp.defaultErrnoRet".to_owned()
         })?;
@@ -208,29 +207,6 @@ fn returned(
     }
 }
 
-/// NOTIFY is refused where the peers refuse it, and everywhere while there is no listener.
-fn check_notify(profile: &LinuxSeccomp, syscalls: &[LinuxSyscall]) -> Result<(), Error> {
-    let notify = LinuxSeccompAction::ScmpActNotify;
-    if profile.default_action() == notify {
-        return Err(Error::NotifyRefused { field: "linux.seccomp.defaultAction".to_owned() });
-    }
-    for (entry, syscall) in syscalls.iter().enumerate().filter(|(_, s)| s.action() == notify) {
-        let field = format!("linux.seccomp.syscalls[{entry}].action");
-        if profile.listener_path().is_none() {
-            return Err(Error::NotifyWithoutListener { field });
-        }
-        // The runtime hands the listener over with write(2), which would wait for the listener.
-        if syscall.names().iter().any(|name| name == "write") {
-            return Err(Error::NotifyRefused { field });
-        }
-    }
-    match (profile.listener_path(), profile.listener_metadata()) {
-        (Some(_), _) => Err(Error::Listener),
-        (None, Some(_)) => Err(Error::MetadataWithoutListener),
-        (None, None) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,10 +248,6 @@ mod tests {
                     "args":[{"index":0,"value":0,"op":"SCMP_CMP_EQ"},{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}"#,
                 "args[1].index: 6 is greater than 5, the last argument",
             ),
-            (
-                r#"{"names":["a"],"action":"SCMP_ACT_NOTIFY"}"#,
-                "action: SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath",
-            ),
         ];
         for (entry, message) in cases {
             assert_eq!(entry_error(entry), format!("linux.seccomp.syscalls[1].{message}"));
@@ -283,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_and_the_listener_are_checked_too() {
+    fn the_default_is_checked_too() {
         let cases = [
             (
                 r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
@@ -292,25 +264,6 @@ mod tests {
             (
                 r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000}"#,
                 "linux.seccomp.defaultErrnoRet: 5000 is greater than 4095",
-            ),
-            (
-                r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/s"}"#,
-                "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not possible here: the runtime itself would \
-                 wait for the answer",
-            ),
-            (
-                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s",
-                    "syscalls":[{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}]}"#,
-                "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY is not possible here: the runtime itself \
-                 would wait for the answer",
-            ),
-            (
-                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/s"}"#,
-                "linux.seccomp.listenerPath: not supported yet",
-            ),
-            (
-                r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerMetadata":"m"}"#,
-                "linux.seccomp.listenerMetadata: must not be set without listenerPath",
             ),
         ];
         for (json, message) in cases {

@@ -4,8 +4,8 @@ use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccomp
 
 use crate::Arch;
 
-/// Actions. NOTIFY is known to the compiler, but refused while there is no listener.
-pub const ACTIONS: [LinuxSeccompAction; 8] = [
+/// Actions.
+pub const ACTIONS: [LinuxSeccompAction; 9] = [
     LinuxSeccompAction::ScmpActKill,
     LinuxSeccompAction::ScmpActKillThread,
     LinuxSeccompAction::ScmpActKillProcess,
@@ -14,6 +14,7 @@ pub const ACTIONS: [LinuxSeccompAction; 8] = [
     LinuxSeccompAction::ScmpActTrace,
     LinuxSeccompAction::ScmpActLog,
     LinuxSeccompAction::ScmpActAllow,
+    LinuxSeccompAction::ScmpActNotify,
 ];
 
 /// Operators of argument conditions.
@@ -35,12 +36,8 @@ pub const KNOWN_FLAGS: [LinuxSeccompFilterFlag; 4] = [
     LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
 ];
 
-/// Flags that can be used: WAIT_KILLABLE_RECV needs the listener that is not there yet.
-pub const SUPPORTED_FLAGS: [LinuxSeccompFilterFlag; 3] = [
-    LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
-    LinuxSeccompFilterFlag::SeccompFilterFlagLog,
-    LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
-];
+/// Flags that can be used.
+pub const SUPPORTED_FLAGS: [LinuxSeccompFilterFlag; 4] = KNOWN_FLAGS;
 
 /// Architectures that have a table of system calls.
 pub const ARCHITECTURES: [Arch; 8] = Arch::ALL;

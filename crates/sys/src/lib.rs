@@ -22,6 +22,7 @@ pub mod pty;
 pub mod sched;
 pub mod seccomp;
 mod slots;
+pub mod socket;
 
 pub use error::{During, Error, Failure, Words, words};
 pub use slots::Slots;

@@ -28,6 +28,9 @@ pub const LOG: u32 = libc::SECCOMP_FILTER_FLAG_LOG as u32;
 pub const SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
 /// Return a descriptor on which NOTIFY actions are reported.
 pub const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+/// With [`TSYNC`]: fail with ESRCH where a thread cannot follow, so that the answer is free for a
+/// listener.
+pub const TSYNC_ESRCH: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u32;
 /// A process that waits for the answer to a received notification reacts to fatal signals only.
 pub const WAIT_KILLABLE_RECV: u32 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32;
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use lexopt::Parser;
 use runtime::Id;
 use runtime::command::CreateRequest;
+use runtime::notify::Manager;
 use runtime::plan::ListenFds;
 
 use super::{About, root};
@@ -75,6 +76,7 @@ impl Arguments {
     /// The id and the request, once all is read.
     pub(super) fn finish(mut self) -> Result<(Id, CreateRequest)> {
         self.request.options.process.listen_fds = listen_fds()?;
+        self.request.notify = notify_socket()?;
         if self.request.options.process.preserved() > 1 << 16 {
             bail!("--preserve-fds: that many descriptors cannot be open");
         }
@@ -93,6 +95,14 @@ pub(super) fn listen_fds() -> Result<Option<ListenFds>> {
     }
     let count = args::strict_number(&count).context("LISTEN_FDS")?;
     Ok((count > 0).then(|| ListenFds { count, names: variable("LISTEN_FDNAMES") }))
+}
+
+/// The service manager that waits for this process to be ready (sd_notify(3)).
+pub(super) fn notify_socket() -> Result<Option<Manager>> {
+    match std::env::var_os("NOTIFY_SOCKET") {
+        Some(value) => Ok(Manager::parse(&value)?),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {

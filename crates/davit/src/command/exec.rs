@@ -39,8 +39,8 @@ pub(super) const PAGE: Page = Page {
         ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
         ("--no-new-keyring", "keep the caller's session keyring"),
         ("--ignore-paused", "also in a paused container, where it waits for resume"),
-        ("--process-label LABEL", "refused: not supported yet"),
-        ("--apparmor PROFILE", "refused: not supported yet"),
+        ("--process-label LABEL", "SELinux context"),
+        ("--apparmor PROFILE", "AppArmor profile"),
     ]],
 };
 
@@ -78,7 +78,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
 
 fn wait(mut foreground: Foreground, mut executed: Executed, has_socket: bool) -> Result<Outcome> {
     let master = if has_socket { None } else { executed.started.master.take() };
-    Ok(foreground::outcome(foreground.wait(&executed.started, master)?))
+    Ok(foreground::outcome(foreground.wait(&executed.started, master, None)?))
 }
 
 fn check(request: &ExecRequest) -> Result<()> {
@@ -91,6 +91,11 @@ fn check(request: &ExecRequest) -> Result<()> {
 
 fn strings(words: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
     words.map(|word| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8"))).collect()
+}
+
+/// An empty label is none: the container's own stays.
+fn label(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<()> {
@@ -115,11 +120,8 @@ fn take(request: &mut ExecRequest, option: &str, parser: &mut Parser) -> Result<
         "--preserve-fds" => request.options.preserve_fds = args::number(parser, option)?,
         "--no-new-keyring" => request.options.no_new_keyring = args::switch(parser, option)?,
         "--ignore-paused" => request.ignore_paused = args::switch(parser, option)?,
-        "--process-label" | "--apparmor" => {
-            if !args::text(parser, option)?.is_empty() {
-                bail!("{option}: is not supported yet");
-            }
-        }
+        "--process-label" => changes.selinux_label = label(args::text(parser, option)?),
+        "--apparmor" => changes.apparmor_profile = label(args::text(parser, option)?),
         other => return Err(args::other(other)),
     }
     Ok(())

@@ -10,6 +10,7 @@ mod features;
 mod kill;
 mod list;
 mod man;
+mod mounts;
 mod pause;
 mod ps;
 mod run;
@@ -36,7 +37,7 @@ struct Command {
 }
 
 /// In the order in which davit's own page lists them.
-const COMMANDS: [Command; 18] = [
+const COMMANDS: [Command; 19] = [
     Command { page: &create::PAGE, failure: 1, run: create::run },
     Command { page: &start::PAGE, failure: 1, run: start::run },
     Command { page: &run::PAGE, failure: 1, run: run::run },
@@ -44,6 +45,7 @@ const COMMANDS: [Command; 18] = [
     Command { page: &exec::PAGE, failure: 255, run: exec::run },
     Command { page: &kill::PAGE, failure: 1, run: kill::run },
     Command { page: &update::PAGE, failure: 1, run: update::run },
+    Command { page: &mounts::PAGE, failure: 1, run: mounts::run },
     Command { page: &pause::PAUSE, failure: 1, run: pause::pause },
     Command { page: &pause::RESUME, failure: 1, run: pause::resume },
     Command { page: &delete::PAGE, failure: 1, run: delete::run },

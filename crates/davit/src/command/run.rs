@@ -54,7 +54,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let work = || -> Result<Outcome> {
         let created = command::create(root(globals)?, &id, &request)?;
         output::warn(globals, &created.warnings);
-        let created = command::start_at_once(created)?;
+        let created = command::start_at_once(created, &request)?;
         match foreground.as_mut() {
             None => Ok(Outcome::Done),
             Some(foreground) => wait(foreground, created, has_socket, keep, globals),
@@ -72,7 +72,13 @@ fn wait(
     globals: &Globals,
 ) -> Result<Outcome> {
     let master = if has_socket { None } else { created.init.master.take() };
-    let code = foreground.wait(&created.init, master)?;
+    let code = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
+        // Nobody would look after it any more.
+        match command::delete(&created.root, created.entry.id(), true) {
+            Ok(_) => error,
+            Err(left) => error.context(format!("left behind ({left})")),
+        }
+    })?;
     if !keep {
         let warnings = command::delete(&created.root, created.entry.id(), true)?;
         output::warn(globals, &warnings);

@@ -1,15 +1,19 @@
 //! Mounts: found or made, attached from descriptor to descriptor, then changed.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{chdir, fchdir};
 use sys::mount::Attr;
+use sys::path::{Links, open_in_root};
 use sys::{During, Error};
 
 use super::log::Log;
@@ -41,8 +45,25 @@ impl Context {
             Action::Remount { target, settings, changes } => {
                 self.remount(target, settings.as_deref(), changes)
             }
+            Action::Unmount(target) => self.unmount(target),
             _ => Ok(()),
         }
+    }
+
+    /// umount2(2) takes a name alone: here it is one in the working directory, and no link.
+    fn unmount(&self, target: &Target) -> Result<(), Error> {
+        let path = Path::new(OsStr::from_bytes(target.path.as_bytes()));
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::new("umount2", Errno::EBUSY));
+        };
+        let parent = CString::new(parent.as_os_str().as_bytes())
+            .map_err(|_| Error::new("umount2", Errno::EINVAL))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let parent = open_in_root(self.root()?, &parent, flags, Links::Refuse)?;
+        fchdir(&parent).during("fchdir")?;
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        umount2(name, flags).during("umount2")?;
+        chdir(c"/").during("chdir")
     }
 
     fn attach_tree(

@@ -117,7 +117,8 @@ impl Context {
             | Action::Mount { .. }
             | Action::Overlay { .. }
             | Action::OldMount { .. }
-            | Action::Remount { .. } => {
+            | Action::Remount { .. }
+            | Action::Unmount(_) => {
                 self.directory = None;
                 self.attach(action)
             }

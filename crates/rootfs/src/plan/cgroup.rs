@@ -83,13 +83,11 @@ impl<'a> Planner<'a> {
             let path = string(&entry.field, entry.destination.as_str())?;
             self.enter.push(entry.op(Action::ReadOnlyMount(path)));
         }
+        let mode = Setting::Text(string(&entry.field, "mode")?, string(&entry.field, "755")?);
         let filesystem = Filesystem {
             fstype: string(&entry.field, "tmpfs")?,
             source: Some(string(&entry.field, "tmpfs")?),
-            settings: vec![Setting::Text(
-                string(&entry.field, "mode")?,
-                string(&entry.field, "755")?,
-            )],
+            settings: std::iter::once(mode).chain(self.context("tmpfs", &[])?).collect(),
             attributes: attributes.set,
             inherit_mode: false,
             copy_up: false,

@@ -3,6 +3,8 @@
 mod cgroup;
 mod devices;
 mod id_maps;
+mod label;
+mod live;
 mod mounts;
 mod overlay;
 mod root;
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+pub use self::live::{plan_added, plan_removed};
 pub use self::root::{EPHEMERAL, LAYERS};
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;
@@ -24,7 +27,7 @@ use crate::{Console, Error, Host, Propagation};
 /// What is wrong with which field of the configuration.
 pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     let mut planner = Planner::new(spec, host);
-    planner.check_fields()?;
+    planner.check_label()?;
     if planner.own_mounts {
         planner.everything()?;
     } else {
@@ -155,15 +158,6 @@ impl<'a> Planner<'a> {
         self.devices()?;
         let chroot = Action::Chroot { move_to_root: false };
         self.enter.push(Op::new("root", "", chroot));
-        Ok(())
-    }
-
-    /// Fields that are known and not done yet.
-    fn check_fields(&self) -> Result<(), Error> {
-        let label = self.spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
-        if label.is_some_and(|label| !label.is_empty()) {
-            return Err(Error::unsupported("linux.mountLabel"));
-        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount};
 use sys::mount::Attr;
 
 use super::id_maps::IdMaps;
+use super::label::quoted_option;
 use super::{Planner, clean, path_string, quoted, string};
 use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Source, Target};
 use crate::options::{
@@ -62,7 +63,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn mount(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
+    pub(super) fn mount(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         if entry.options.remount {
             return self.remount(entry);
         }
@@ -168,10 +169,13 @@ impl<'a> Planner<'a> {
     pub(super) fn filesystem(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         let mut attributes = entry.options.single();
         self.make_read_only_later(entry, &mut attributes)?;
-        let settings = data_settings(entry)?;
-        if needs_old_mount(&entry.options, &settings) {
-            return self.old_mount(entry, attributes);
+        let mut settings = data_settings(entry)?;
+        let label = self.context(entry.fstype, &settings)?;
+        let long = label.as_ref().is_some_and(is_long);
+        if long || needs_old_mount(&entry.options, &settings) {
+            return self.old_mount(entry, attributes, label.as_ref());
         }
+        settings.extend(label);
         let mut all = superblock_settings(entry, attributes)?;
         let has_mode = settings
             .iter()
@@ -206,17 +210,23 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn old_mount(&mut self, entry: &Entry<'a>, attributes: Attributes) -> Result<(), Error> {
+    fn old_mount(
+        &mut self,
+        entry: &Entry<'a>,
+        attributes: Attributes,
+        label: Option<&Setting>,
+    ) -> Result<(), Error> {
         if entry.options.copy_up {
             let field = format!("{}.options", entry.field);
             return Err(Error::invalid(field, "tmpcopyup", "cannot go with silent or iversion"));
         }
-        let data: Vec<&str> = entry.options.data.iter().map(|(_, text)| text.as_str()).collect();
+        let data = entry.options.data.iter().map(|(_, text)| text.as_bytes().to_vec());
+        let data: Vec<Vec<u8>> = data.chain(label.map(quoted_option)).collect();
         let action = Action::OldMount {
             fstype: string(&entry.field, entry.fstype)?,
             source: entry.source_name()?.unwrap_or_default(),
             flags: old_flags(&entry.options, attributes),
-            data: string(&entry.field, data.join(","))?,
+            data: string(&entry.field, data.join(&b','))?,
             target: entry.target()?,
             changes: propagation_change(&entry.options),
         };
@@ -226,7 +236,7 @@ impl<'a> Planner<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(index: usize, mount: &'a Mount) -> Result<Self, Error> {
+    pub(super) fn read(index: usize, mount: &'a Mount) -> Result<Self, Error> {
         let field = format!("mounts[{index}]");
         let destination = mount.destination().to_string_lossy().into_owned();
         let destination = match clean(&destination) {
@@ -257,7 +267,7 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    fn is_bind(&self) -> bool {
+    pub(super) fn is_bind(&self) -> bool {
         self.options.bind.is_some() || self.fstype == "bind"
     }
 
@@ -389,8 +399,11 @@ pub(super) fn setting(field: &str, option: &str) -> Result<Setting, Error> {
 }
 
 fn needs_old_mount(options: &Options, settings: &[Setting]) -> bool {
-    let long = |setting: &Setting| matches!(setting, Setting::Text(_, value) if value.as_bytes().len() > LONGEST_VALUE);
-    options.superblock & (IVERSION | SILENT) != 0 || settings.iter().any(long)
+    options.superblock & (IVERSION | SILENT) != 0 || settings.iter().any(is_long)
+}
+
+fn is_long(setting: &Setting) -> bool {
+    matches!(setting, Setting::Text(_, value) if value.as_bytes().len() > LONGEST_VALUE)
 }
 
 /// `MS_*` of mount(2) for the same.

@@ -28,6 +28,7 @@ impl<'a> Planner<'a> {
             return Err(Error::missing(format!("{}.options: lowerdir", entry.field)));
         }
         self.add_userxattr(entry, &mut settings)?;
+        settings.extend(self.context(entry.fstype, &settings)?);
         let overlay =
             Overlay { source: entry.source_name()?, layers, settings, attributes: attributes.set };
         let changes = propagation_change(&entry.options);

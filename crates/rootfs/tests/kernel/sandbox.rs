@@ -80,6 +80,8 @@ impl Sandbox {
             no_pivot: false,
             proc_and_sys: Vec::new(),
             ephemeral: false,
+            selinux: false,
+            mount_context: rootfs::ContextType::Context,
             first_slot: 8,
         }
     }

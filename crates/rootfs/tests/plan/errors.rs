@@ -84,7 +84,11 @@ fn a_cgroup_mount_needs_cgroups() {
 #[test]
 fn other_fields_that_cannot_be() {
     let table = [
-        ("/linux/mountLabel", json!("system_u:object_r:x"), "linux.mountLabel: not supported yet"),
+        (
+            "/linux/mountLabel",
+            json!("system_u:object_r:x"),
+            "linux.mountLabel: this kernel has no SELinux",
+        ),
         (
             "/linux/rootfsPropagation",
             json!("sharde"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod errors;
+mod labels;
 mod options;
 mod stories;
 
@@ -22,6 +23,8 @@ fn host() -> Host {
         no_pivot: false,
         proc_and_sys: Vec::new(),
         ephemeral: false,
+        selinux: false,
+        mount_context: rootfs::ContextType::Context,
         first_slot: 8,
     }
 }

@@ -1,16 +1,19 @@
 //! `create`, and the first part of `run`.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use sys::Slots;
 
 use super::undertaking::{Undertaking, with_oom};
+use crate::agent;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::Started;
-use crate::host::{self, Host};
+use crate::host::{Found, Host};
 use crate::id::Id;
+use crate::notify::{self, Manager, Proxy};
 use crate::own_user_namespace;
 use crate::plan::{self, CgroupManager, CreateOptions, Plan};
 use crate::record::{Entry, Record, Root, Stage, VERSION};
@@ -29,6 +32,8 @@ pub struct CreateRequest {
     pub pidfd_socket: Option<PathBuf>,
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
+    /// Who waits for the container to be ready.
+    pub notify: Option<Manager>,
     /// The command ends before the container does: nobody is there to look after a terminal.
     pub nobody_waits: bool,
     /// The rest.
@@ -47,6 +52,8 @@ pub struct Created {
     pub root: Root,
     /// What was asked for and cannot be given, where the spec wants no failure.
     pub warnings: Vec<String>,
+    /// The way for its word that it is ready, until that has come.
+    pub proxy: Option<Proxy>,
 }
 
 /// Creates a container.
@@ -58,14 +65,18 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     if let Some(process) = bundle.spec.process_mut() {
         plan::fit_terminal(process, &request.options.process);
     }
+    let notifies = match request.notify {
+        Some(_) => notify::prepare(&mut bundle.spec, &root, id)?,
+        None => false,
+    };
     check_descriptors(&request.options)?;
     let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan);
-    let (init, record, entry) =
-        Undertaking::new(record, entry).carry_out(&plan, &bundle, request, slots, &root)?;
-    Ok(Created { init, entry, record, root, warnings: plan.warnings })
+    let undertaking = Undertaking::new(record, entry, notifies);
+    let (init, record, entry) = undertaking.carry_out(&plan, &bundle, request, slots, &root)?;
+    Ok(Created { init, entry, record, root, warnings: plan.warnings, proxy: None })
 }
 
 /// A plan for this machine.
@@ -85,9 +96,9 @@ pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -
     let request = plan::cgroup_request(id, &bundle.spec);
     let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
     let mut slots = Slots::default();
-    let joined = host::open_namespaces(&bundle.spec, &mut slots)?;
+    let found = Found::look(&bundle.spec, &mut slots)?;
     let plan =
-        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, joined, options })?;
+        plan::create(plan::Inputs { id, bundle, host: &host, cgroups: &cgroups, found, options })?;
     Ok(Planned { plan, slots, uid: host.uid })
 }
 
@@ -104,9 +115,10 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
         stage: Stage::Creating,
         init: None,
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
+        resctrl: plan.resctrl.as_ref().map(|(group, _)| group.clone()),
         own_pid_namespace: plan.own_pid_namespace,
-        hooks_inside: u32::try_from(plan.init.hooks()).unwrap_or(u32::MAX),
         annotations: plan.annotations.clone(),
+        listener: plan.listener.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
     }
@@ -136,15 +148,24 @@ fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
     }
 }
 
-/// The second half of `run`: lets the program of a created container begin.
+/// The second half of `run`: lets the program of a created container begin. Where nobody stays to
+/// wait for it, its word that it is ready is waited for here.
 ///
 /// # Errors
 /// It cannot be executed, or a hook failed: then the container is deleted again.
-pub fn start_at_once(mut created: Created) -> Result<Created> {
+pub fn start_at_once(mut created: Created, request: &CreateRequest) -> Result<Created> {
     let begin = |created: &mut Created| -> Result<()> {
+        if let Some(manager) = &request.notify {
+            created.proxy = Proxy::open(&created.entry, manager)?;
+        }
+        created.init.agent = agent::call(&created.record)?;
         created.init.go()?;
         created.init.listen(&|_| Ok(()))?;
-        super::start::after_start(&created.record)
+        super::start::after_start(&created.record)?;
+        match created.proxy.take_if(|_| request.nobody_waits) {
+            Some(proxy) => proxy.wait(created.init.pidfd.as_fd(), created.init.pid.as_raw()),
+            None => Ok(()),
+        }
     };
     match begin(&mut created) {
         Ok(()) => Ok(created),

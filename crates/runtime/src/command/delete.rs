@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{LOCK, kill};
+use crate::annotations::HookOutput;
 use crate::error::{Error, Result, Within};
+use crate::hook::{Hook, Moment, Output};
 use crate::id::Id;
 use crate::record::{Entry, Lock, Record, Root};
 use crate::state::{self, Status};
@@ -81,6 +83,9 @@ fn end(record: &Record, status: Status) -> Result<()> {
         ))
         .hint(waits_in(init.pid)));
     }
+    if let Some(group) = &record.resctrl {
+        group.remove().within(|| "linux.intelRdt")?;
+    }
     match &record.cgroup {
         Some(cgroup) => Ok(cgroup.remove(deadline)?),
         None => Ok(()),
@@ -97,7 +102,7 @@ fn waits_in(pid: i32) -> String {
 }
 
 fn poststop(record: &Record) -> Vec<String> {
-    let status = crate::hook::Moment::Poststop.status();
+    let status = Moment::Poststop.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
     let state = format!("{before}0{after}");
@@ -106,8 +111,18 @@ fn poststop(record: &Record) -> Vec<String> {
     }
     // The bundle may be gone by now.
     let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
-    let run = |hook: &crate::hook::Hook| hook.run(&state, directory).err();
-    record.poststop.iter().filter_map(run).map(|error| error.to_string()).collect()
+    let mut warnings = Vec::new();
+    if record.poststop.is_empty() {
+        return warnings;
+    }
+    // Hooks clean up: they run also where their log cannot be written any more.
+    let output = Output::open(&HookOutput::of(&record.annotations)).unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        Output::default()
+    });
+    let run = |hook: &Hook| hook.run(&state, directory, &output).err();
+    warnings.extend(record.poststop.iter().filter_map(run).map(|error| error.to_string()));
+    warnings
 }
 
 /// Without a record there is the note of the cgroup, and the cgroup knows its processes.

@@ -10,8 +10,11 @@ use privileges::affinity::Affinity;
 use serde_json::Value;
 use sys::Slots;
 
+use crate::agent;
+use crate::annotations;
 use crate::bundle;
 use crate::command::undertaking::write_pid_file;
+use crate::conversation::misunderstood;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
@@ -40,6 +43,10 @@ pub struct ProcessChanges {
     pub additional_gids: Vec<u32>,
     /// `--cap`, on top of the configured ones.
     pub capabilities: Vec<String>,
+    /// `--process-label`
+    pub selinux_label: Option<String>,
+    /// `--apparmor`
+    pub apparmor_profile: Option<String>,
     /// `--no-new-privs`
     pub no_new_privileges: bool,
 }
@@ -90,7 +97,8 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         Status::Stopped => return Err(Error::new("container not running")),
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-    let (container, base) = entry.plan()?;
+    let kept = entry.kept()?;
+    let (container, base) = (kept.plan()?, kept.base()?);
     let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
@@ -103,6 +111,10 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
     run_initially_on(&process)?;
+    if let Some(group) = &record.resctrl {
+        // The process is born where we are: it is never outside.
+        group.assign(nix::unistd::getpid().as_raw()).within(|| "linux.intelRdt: tasks")?;
+    }
     let start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();
         let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;
@@ -122,9 +134,10 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             options: &request.options,
         })?;
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
-        execute::start(Start { plan, born: &[], id_maps: None, cgroup, slots })
+        execute::start(Start { plan, born: &[], id_maps: None, moves: Vec::new(), cgroup, slots })
     };
-    let mut started = match start(join(&record, request)?) {
+    let agent = agent::call(&record)?;
+    let mut started = match start(join(&record, init, request)?) {
         // A container that has made cgroups below its own takes no process at the top any more.
         Err(error) if beside_is_better(&error, request) => match &record.cgroup {
             Some(cgroup) => start(cgroup.join_beside(init.pid)?)?,
@@ -132,6 +145,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         },
         started => started?,
     };
+    started.agent = agent;
     match follow(&mut started, &process, request) {
         Ok(()) => Ok(Executed { started, terminal: process.terminal() == Some(true) }),
         Err(error) => {
@@ -149,8 +163,10 @@ fn run_initially_on(process: &Spec) -> Result<()> {
         .map_err(|failure| Error::from(failure.error).within(op.to_string()))
 }
 
-fn join(record: &Record, request: &ExecRequest) -> Result<cgroups::Join> {
+fn join(record: &Record, init: Process, request: &ExecRequest) -> Result<cgroups::Join> {
+    let beside = request.cgroups.is_empty() && annotations::delegates(&record.annotations);
     match &record.cgroup {
+        Some(cgroup) if beside => Ok(cgroup.join_beside(init.pid)?),
         Some(cgroup) => Ok(cgroup.join(&request.cgroups).within(|| "exec --cgroup")?),
         None => Ok(cgroups::Join::default()),
     }
@@ -164,9 +180,7 @@ fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
 fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Result<()> {
     match started.listen(&|_| Ok(()))? {
         Progress::Executed => {}
-        Progress::Created => {
-            return Err(Error::new("davit's init does not keep to the conversation"));
-        }
+        Progress::Created => return Err(misunderstood()),
     }
     if process.terminal() == Some(true)
         && let (Some(socket), Some(master)) = (&request.console_socket, &started.master)
@@ -195,7 +209,7 @@ fn check_terminal(process: &Spec, request: &ExecRequest) -> Result<()> {
 }
 
 /// The kinds in which the container really differs: a user namespace cannot be joined twice.
-fn kinds(base: &Base, init: Process) -> Result<Vec<Kind>> {
+pub(super) fn kinds(base: &Base, init: Process) -> Result<Vec<Kind>> {
     let inode = |pid: &str| {
         nix::sys::stat::stat(format!("/proc/{pid}/ns/user").as_str())
             .map(|stat| stat.st_ino)
@@ -220,6 +234,12 @@ fn change(base: &Spec, changes: &ProcessChanges) -> Result<Spec> {
     let mut env = process.env().clone().unwrap_or_default();
     env.extend(changes.env.iter().cloned());
     process.set_env(Some(env));
+    if changes.selinux_label.is_some() {
+        process.set_selinux_label(changes.selinux_label.clone());
+    }
+    if changes.apparmor_profile.is_some() {
+        process.set_apparmor_profile(changes.apparmor_profile.clone());
+    }
     if changes.no_new_privileges {
         process.set_no_new_privileges(Some(true));
     }

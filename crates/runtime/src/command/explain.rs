@@ -53,10 +53,13 @@ pub fn explain(
 }
 
 fn chapters(plan: &Plan) -> Vec<Chapter> {
+    let resctrl = plan.resctrl.as_ref().map(|(_, ops)| lines(ops)).unwrap_or_default();
     let mut chapters = vec![
         chapter("the runtime makes the cgroup", lines(&plan.cgroup)),
+        chapter("the runtime makes the resctrl group", resctrl),
         chapter("the runtime opens mount sources", lines(&plan.outside)),
         chapter("the runtime raises limits", lines(&plan.raise)),
+        chapter("the runtime moves network devices, when init asks for them", lines(&plan.moves)),
         chapter("the first process", first_process(plan)),
     ];
     let mut sections = plan.init.sections.iter();
@@ -129,7 +132,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::host::{Host, OurCgroups};
+    use crate::host::{Found, Host, OurCgroups};
     use crate::plan;
 
     /// A machine with cgroup v2 and all controllers, and root on it.
@@ -164,7 +167,7 @@ mod tests {
             bundle: &bundle,
             host: &host,
             cgroups: &cgroups,
-            joined: Vec::new(),
+            found: Found::default(),
             options,
         };
         let plan = plan::create(inputs).unwrap();

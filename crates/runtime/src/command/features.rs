@@ -7,6 +7,7 @@ use privileges::memory_policy::{FLAGS, MODES};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::annotations::KNOWN;
 use crate::state::OCI_VERSION;
 
 /// The oldest version of the specification whose config.json is accepted.
@@ -27,7 +28,7 @@ const NAMESPACES: [Kind; 8] = [
 /// The features document, with what the program says of itself in its annotations.
 #[must_use]
 pub fn features(about_the_program: &[(&str, &str)]) -> Value {
-    let known = [rootfs::EPHEMERAL, rootfs::LAYERS].join(",");
+    let known = KNOWN.join(",");
     let mut annotations: BTreeMap<&str, &str> = about_the_program.iter().copied().collect();
     annotations.insert("run.davit.config.annotations", &known);
     json!({
@@ -45,19 +46,18 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
                 "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
             },
             "seccomp": seccomp_features(),
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false, "schemata": false, "monitoring": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": sorted(&MODES.map(|(mode, _)| mode)),
                 "flags": sorted(&FLAGS.map(|(flag, _)| flag))
             },
             "mountExtensions": { "idmap": { "enabled": rootfs::supported::ID_MAPPED_MOUNTS } },
-            "netDevices": { "enabled": false }
+            "netDevices": { "enabled": true }
         },
         "annotations": annotations,
-        // Layers are directories of the host's choosing.
-        "potentiallyUnsafeConfigAnnotations": [rootfs::LAYERS]
+        "potentiallyUnsafeConfigAnnotations": KNOWN
     })
 }
 
@@ -127,8 +127,6 @@ mod tests {
         for (pointer, process, linux) in [
             ("/linux/apparmor/enabled", json!({ "apparmorProfile": "x" }), json!({})),
             ("/linux/selinux/enabled", json!({ "selinuxLabel": "x" }), json!({})),
-            ("/linux/intelRdt/enabled", json!({}), json!({ "intelRdt": {} })),
-            ("/linux/netDevices/enabled", json!({}), json!({ "netDevices": { "eth0": {} } })),
             ("/linux/memoryPolicy/modes", json!({}), json!({ "memoryPolicy": policy })),
         ] {
             let refused = check(&spec(process, linux)).is_err();

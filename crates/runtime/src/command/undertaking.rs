@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::Pid;
 use sys::{During, Slots};
 
@@ -15,10 +14,12 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
+use crate::hook::Output;
 use crate::plan::{self, Plan};
 use crate::process::Process;
-use crate::record::{Entry, Record, Root, START_SOCKET, Stage};
+use crate::record::{Entry, Record, Root, Stage};
 use crate::slot;
+use crate::start_socket;
 use crate::state;
 
 /// How long the end of a container that could not be made is waited for.
@@ -29,13 +30,15 @@ pub(super) struct Undertaking {
     record: Record,
     entry: Entry,
     init: Option<Started>,
+    /// Whether it is given a way to say that it is ready.
+    notifies: bool,
     /// Whether what is in its cgroup is ours to end.
     owns_cgroup: bool,
 }
 
 impl Undertaking {
-    pub(super) const fn new(record: Record, entry: Entry) -> Self {
-        Self { record, entry, init: None, owns_cgroup: false }
+    pub(super) const fn new(record: Record, entry: Entry, notifies: bool) -> Self {
+        Self { record, entry, init: None, notifies, owns_cgroup: false }
     }
 
     /// Makes the container up to the point where its init waits.
@@ -74,9 +77,14 @@ impl Undertaking {
             self.entry.note_cgroup(&member.path)?;
         }
         self.entry.write_record(&self.record)?;
+        Output::open(&plan.hook_output)?.put(&mut slots);
+        if self.notifies {
+            self.entry.make_notify_directory()?;
+        }
         let cgroup = self.make_cgroup(plan, &mut slots)?;
+        self.make_resctrl_group(plan)?;
         if !request.options.start_at_once {
-            slots.put(slot::START, self.listen()?);
+            slots.put(slot::START, start_socket::open(&self.entry)?);
         }
         let mut outside = rootfs::Context::new(slots);
         rootfs::apply(&plan.outside, &mut outside).map_err(|failure| {
@@ -91,10 +99,14 @@ impl Undertaking {
             plan: plan.init.clone(),
             born: &plan.born,
             id_maps: plan.id_maps.clone(),
+            moves: plan.moves.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;
-        let init = self.init.insert(init.with_hooks(plan.init.hooks()));
+        let init = self.init.insert(init);
+        if let Some(group) = &self.record.resctrl {
+            group.assign(init.pid.as_raw()).within(|| "linux.intelRdt: tasks")?;
+        }
         let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
@@ -127,20 +139,22 @@ impl Undertaking {
         for (slot, file) in (slot::CGROUP..).zip(join.procs) {
             slots.put(slot, file);
         }
+        if let Some(own) = join.own {
+            slots.put(slot::DELEGATED, own);
+        }
         Ok(join.into)
     }
 
-    fn listen(&self) -> Result<OwnedFd> {
-        let listen = || -> std::result::Result<OwnedFd, sys::Error> {
-            let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
-            let listener = socket(kind.0, kind.1, kind.2, None).during("socket")?;
-            let address = UnixAddr::new(&self.entry.path_of(START_SOCKET)).during("bind")?;
-            bind(listener.as_raw_fd(), &address).during("bind")?;
-            nix::sys::socket::listen(&listener, Backlog::new(1).during("listen")?)
-                .during("listen")?;
-            Ok(listener)
-        };
-        listen().within(|| START_SOCKET)
+    fn make_resctrl_group(&mut self, plan: &Plan) -> Result<()> {
+        let Some((_, ops)) = &plan.resctrl else { return Ok(()) };
+        cgroups::resctrl::apply(ops).map_err(|failure| {
+            if failure.op == 0 {
+                // Nothing was made: what stands there is another's.
+                self.record.resctrl = None;
+            }
+            let step = ops.get(failure.op).map(ToString::to_string);
+            Error::from(failure.error).within(step.unwrap_or_default())
+        })
     }
 
     /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
@@ -184,6 +198,8 @@ impl Undertaking {
             }
             _ => Ok(()),
         };
+        let group = self.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
+        let removed = removed.map_err(Error::from).and(group.within(|| "linux.intelRdt"));
         match removed {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,
@@ -196,10 +212,11 @@ impl Undertaking {
 }
 
 fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()> {
+    let output = Output::open(&plan.hook_output)?;
     for (hook, status) in &plan.hooks {
         let id = record.id.as_str();
         let (before, after) = state::for_hook(id, status, bundle, &record.annotations);
-        hook.run(&format!("{before}{pid}{after}"), Some(bundle))?;
+        hook.run(&format!("{before}{pid}{after}"), Some(bundle), &output)?;
     }
     Ok(())
 }
@@ -226,6 +243,10 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
         memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         kinds: plan::kinds(spec),
         setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
+        keep_groups: plan.keep_groups,
+        mount_label: linux
+            .and_then(|linux| linux.mount_label().clone())
+            .filter(|label| !label.is_empty()),
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
     })
 }

@@ -1,11 +1,9 @@
 //! `update`: other limits for a container that lives, all of them or none.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Map, Value};
-use sys::During;
 
 use super::{LOCK, pause};
 use crate::bundle;
@@ -52,7 +50,7 @@ pub fn update(root: &Root, id: &Id, request: &UpdateRequest) -> Result<Vec<Strin
         apply(&ops)?;
         return Ok(warnings);
     }
-    let config = entry.plan()?.1.devices;
+    let config = entry.kept()?.base()?.devices;
     let mut before = entry.device_rules()?;
     // Last: these alone cannot be put back.
     let devices = cgroups::plan_device_update(&config, &before, &request.devices, path, &layout)?;
@@ -124,14 +122,7 @@ fn resources(request: &UpdateRequest) -> Result<(LinuxResources, Vec<String>)> {
 }
 
 fn object(path: &Path) -> Result<Value> {
-    let text = match path.as_os_str() == "-" {
-        true => {
-            let mut text = Vec::new();
-            std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
-            text
-        }
-        false => bundle::read(path)?,
-    };
+    let text = bundle::read_or_stdin(path)?;
     if text.len() as u64 > MAX_SIZE {
         return Err(Error::new("larger than 1 MiB"));
     }

@@ -6,6 +6,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::spec::{has, is_new};
 use super::{CgroupManager, CreateOptions};
+use crate::annotations;
 use crate::error::{Error, Result};
 use crate::host::OurCgroups;
 use crate::id::Id;
@@ -14,10 +15,13 @@ use crate::id::Id;
 pub(super) fn ops(
     id: &Id,
     spec: &Spec,
+    own: Option<&str>,
     host: &cgroups::Host,
     options: &CreateOptions,
 ) -> Result<Vec<cgroups::Op>> {
-    let request = request(id, spec);
+    let mut request = request(id, spec);
+    let field = annotations::delegate_field();
+    request.own = own.map(|name| cgroups::Own { name, field: &field });
     if options.cgroup_manager == CgroupManager::Disabled {
         return refuse_limits(&request, host).map(|()| Vec::new());
     }
@@ -32,7 +36,7 @@ fn refuse_limits(request: &cgroups::Request<'_>, host: &cgroups::Host) -> Result
         cgroups::Op::Write { field, .. } => Some(field.to_string()),
         _ => None,
     });
-    match field {
+    match field.or_else(|| request.own.map(|own| own.field.to_owned())) {
         Some(field) => Err(Error::new(format!("{field}: cgroups are disabled (--cgroup-manager)"))),
         None => Ok(()),
     }
@@ -47,6 +51,7 @@ pub fn request<'a>(id: &'a Id, spec: &'a Spec) -> cgroups::Request<'a> {
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         id: id.as_str(),
         owner: owner(spec),
+        own: None,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use namespaces::Joined;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, User};
 use privileges::capability;
 use sys::During;
@@ -11,11 +10,12 @@ use sys::During;
 use super::program::{self, Confinement};
 use super::spec::{has, is_new};
 use super::way::Way;
-use super::{CreateOptions, Plan, cgroup};
+use super::{CreateOptions, Plan, cgroup, seccomp};
+use crate::annotations::Annotations;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::hook::{self, Moment};
-use crate::host::Host;
+use crate::host::{Found, Host, has_selinux};
 use crate::id::Id;
 use crate::step::InitPlan;
 use crate::{check, slot, state};
@@ -30,8 +30,8 @@ pub struct Inputs<'a> {
     pub host: &'a Host,
     /// The cgroups of this machine.
     pub cgroups: &'a cgroups::Host,
-    /// The namespaces given by path, opened.
-    pub joined: Vec<Joined>,
+    /// What it names, and was found.
+    pub found: Found,
     /// What the command line says.
     pub options: &'a CreateOptions,
 }
@@ -41,18 +41,23 @@ pub struct Inputs<'a> {
 /// # Errors
 /// The first field that cannot be applied.
 pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
-    let Inputs { id, bundle, host, cgroups, joined, options } = inputs;
+    let Inputs { id, bundle, host, cgroups, found, options } = inputs;
+    let Found { joined, net_devices, resctrl } = found;
     let spec = &bundle.spec;
     check::check(spec)?;
+    let meant = Annotations::of(spec.annotations())?;
     let Some(process) = spec.process() else { return Err(Error::new("process: is missing")) };
-    let cgroup = cgroup::ops(id, spec, cgroups, options)?;
+    let cgroup = cgroup::ops(id, spec, meant.delegate.as_deref(), cgroups, options)?;
+    let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    let resctrl = cgroups::resctrl::plan(rdt, id.as_str(), &resctrl)?;
     let map_writer = host.map_writer(spec);
-    let namespaces = namespaces::plan(spec, &namespaces::Host { joined, map_writer })?;
+    let namespaces_host = namespaces::Host { joined, net_devices, map_writer };
+    let namespaces = namespaces::plan(spec, &namespaces_host)?;
     if let Some(maps) = &namespaces.id_maps {
         require_mapped(process.user(), maps)?;
     }
     let view = cgroup::view(&cgroups.layout, &cgroup, &host.cgroups);
-    let rootfs_host = rootfs_host(bundle, host, view, options)?;
+    let rootfs_host = rootfs_host(bundle, host, view, meant.mount_context, options)?;
     let mut rootfs = rootfs::plan(spec, &rootfs_host)?;
     let outside = take_outside(spec, &rootfs_host, &mut rootfs);
     let annotations: BTreeMap<_, _> =
@@ -67,12 +72,17 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         rootfs: &rootfs,
         ignored_signals: host.ignored_signals,
         runtime_hooks: !hooks.is_empty(),
+        hook_output: hook::OutputSlots::of(&meant.hook_output),
         told: &|moment| {
             state::for_hook(id.as_str(), moment.status(), &bundle.directory, &annotations)
         },
     };
     let mut sections = way.sections()?;
-    let confinement = confinement(id, spec, process, host, &namespaces, options)?;
+    let (filter, listener) = seccomp::plan(spec)?;
+    let confinement = Confinement {
+        seccomp: filter,
+        ..confinement(id, spec, process, host, &namespaces, &meant, options)
+    };
     let (program, not_granted) = program::sections(confinement)?;
     sections.extend(program);
     let preserved = options.process.preserved();
@@ -80,10 +90,15 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         init: InitPlan { sections, channel: -1, slots: Vec::new(), preserved },
         born: namespaces.born,
         id_maps: namespaces.id_maps,
+        moves: namespaces.moves,
         cgroup,
+        resctrl,
         outside,
         raise: raise(spec, process)?,
+        keep_groups: meant.keep_groups,
+        hook_output: meant.hook_output,
         hooks,
+        listener,
         poststart: hook::plan(spec, Moment::Poststart)?,
         poststop: hook::plan(spec, Moment::Poststop)?,
         rootfs: root_path(bundle),
@@ -99,30 +114,29 @@ fn confinement<'a>(
     process: &'a Process,
     host: &Host,
     namespaces: &namespaces::Plan,
+    meant: &Annotations,
     options: &'a CreateOptions,
-) -> Result<Confinement<'a>> {
+) -> Confinement<'a> {
     let maps = namespaces.id_maps.as_ref();
     let groups_denied = maps.is_some_and(namespaces::IdMaps::denies_groups);
     let linux = spec.linux().as_ref();
-    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-    Ok(Confinement {
+    Confinement {
         process,
         personality: linux.and_then(|linux| linux.personality().as_ref()),
         memory_policy: linux.and_then(|linux| linux.memory_policy().as_ref()),
-        seccomp: match profile {
-            Some(profile) => seccomp::plan(profile, &seccomp::Host::current()?)?,
-            None => Vec::new(),
-        },
+        seccomp: Vec::new(),
         privileges: privileges::Host {
             grantable: match has(spec, LinuxNamespaceType::User) {
                 true => capability::ALL,
                 false => host.permitted,
             },
             setgroups: (host.setgroups || maps.is_some()) && !groups_denied,
+            keep_groups: meant.keep_groups,
+            security: host.security(process),
             keyring: (!options.process.no_new_keyring).then(|| format!("_ses.{id}")),
         },
         options: &options.process,
-    })
+    }
 }
 
 fn runtime_hooks(spec: &Spec) -> Result<Vec<(hook::Hook, &'static str)>> {
@@ -153,6 +167,7 @@ fn rootfs_host(
     bundle: &Bundle,
     host: &Host,
     cgroups: Option<rootfs::Cgroups>,
+    mount_context: rootfs::ContextType,
     options: &CreateOptions,
 ) -> Result<rootfs::Host> {
     let spec = &bundle.spec;
@@ -174,8 +189,15 @@ fn rootfs_host(
         no_pivot: options.no_pivot,
         proc_and_sys,
         ephemeral: options.ephemeral,
+        selinux: labels_mounts(spec) && has_selinux(),
+        mount_context,
         first_slot: slot::SOURCES,
     })
+}
+
+fn labels_mounts(spec: &Spec) -> bool {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
+    label.is_some_and(|label| !label.is_empty())
 }
 
 fn take_outside(spec: &Spec, host: &rootfs::Host, ops: &mut Vec<rootfs::Op>) -> Vec<rootfs::Op> {

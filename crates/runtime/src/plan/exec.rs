@@ -28,6 +28,12 @@ pub struct Base {
     pub kinds: Vec<Kind>,
     /// Whether its user namespace lets processes set groups.
     pub setgroups: bool,
+    /// The annotation `run.oci.keep_original_groups`
+    #[serde(default)]
+    pub keep_groups: bool,
+    /// `linux.mountLabel`
+    #[serde(default)]
+    pub mount_label: Option<String>,
     /// `linux.resources.devices`
     #[serde(default)]
     pub devices: Vec<LinuxDeviceCgroup>,
@@ -73,6 +79,8 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         privileges: privileges::Host {
             grantable: if user_namespace { capability::ALL } else { host.permitted },
             setgroups: base.setgroups,
+            keep_groups: base.keep_groups,
+            security: host.security(process),
             keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
         },
         options,

@@ -3,22 +3,30 @@
 mod cgroup;
 mod create;
 mod exec;
+mod mounts;
 mod program;
+mod seccomp;
 mod spec;
 mod way;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use cgroups::resctrl::Group;
+use namespaces::net_devices::Move;
 use namespaces::{IdMaps, Kind};
 use oci_spec::runtime::{BoxBuilder, Process};
 
+use crate::annotations::HookOutput;
 use crate::hook::Hook;
 use crate::step::InitPlan;
 
 pub use cgroup::request as cgroup_request;
 pub use create::{Inputs, create};
 pub use exec::{Base, ExecInputs, exec};
+pub use mounts::Change;
+pub(crate) use mounts::{MountsInputs, mounts};
+pub use seccomp::RECEIVER;
 pub use spec::kinds;
 
 /// Which cgroup driver makes the container's cgroup.
@@ -98,14 +106,24 @@ pub struct Plan {
     pub born: Vec<Kind>,
     /// Id maps of its user namespace.
     pub id_maps: Option<IdMaps>,
+    /// Network devices that are moved to it when it asks for them.
+    pub moves: Vec<Move>,
     /// How its cgroup is made.
     pub cgroup: Vec<cgroups::Op>,
+    /// Its group of resctrl, and how that is made.
+    pub resctrl: Option<(Group, Vec<cgroups::resctrl::Op>)>,
     /// Mount sources that the runtime opens before the user namespace is entered.
     pub outside: Vec<rootfs::Op>,
     /// Hard limits that only the runtime may raise, as kernel number, soft and hard limit.
     pub raise: Vec<privileges::Op>,
+    /// Whether the caller's groups stay the container's.
+    pub(crate) keep_groups: bool,
+    /// Where hooks print to.
+    pub(crate) hook_output: HookOutput,
     /// Hooks that the runtime runs before the root changes, with the status that each is told.
     pub hooks: Vec<(Hook, &'static str)>,
+    /// The agent that its filter notifies.
+    pub listener: Option<::seccomp::Listener>,
     /// Hooks after the start.
     pub poststart: Vec<Hook>,
     /// Hooks after the end.

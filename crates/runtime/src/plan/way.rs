@@ -7,7 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 use super::program;
 use super::{CreateOptions, ProcessOptions};
 use crate::error::{Error, Result};
-use crate::hook::{self, Moment};
+use crate::hook::{self, Moment, OutputSlots};
 use crate::slot;
 use crate::state::WAITING_NAME;
 use crate::step::{Op, Section};
@@ -26,6 +26,8 @@ pub(super) struct Way<'a> {
     pub(super) ignored_signals: u64,
     /// Whether the runtime has hooks to run before the root changes.
     pub(super) runtime_hooks: bool,
+    /// Where hooks inside print to.
+    pub(super) hook_output: OutputSlots,
     pub(super) told: Told<'a>,
 }
 
@@ -45,7 +47,7 @@ impl Way<'_> {
             Section::Process(begin),
             Section::Namespaces(self.namespaces.enter.clone()),
             Section::Process(entered),
-            Section::Namespaces(self.namespaces.configure.clone()),
+            Section::Namespaces(self.configure()),
             Section::Rootfs([outside, build].concat()),
             Section::Process(self.before_root()?),
             Section::Rootfs(enter.to_vec()),
@@ -63,6 +65,13 @@ impl Way<'_> {
         ops.extend(self.process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
         ops.extend(self.namespaces.launch.iter().cloned());
         ops
+    }
+
+    /// The cgroup namespace begins at the container's cgroup; its process is in one below.
+    fn configure(&self) -> Vec<namespaces::Op> {
+        let own = self.cgroup.iter().any(|op| matches!(op, cgroups::Op::Own { .. }));
+        let own = own.then_some(namespaces::Op::EnterCgroup { slot: slot::DELEGATED });
+        self.namespaces.configure.iter().cloned().chain(own).collect()
     }
 
     /// Between the tree of mounts and the change of root.
@@ -101,7 +110,7 @@ impl Way<'_> {
     fn hooks(&self, moment: Moment) -> Result<Vec<Op>> {
         let run = |hook| {
             let (state_before_pid, state_after_pid) = (self.told)(moment);
-            Op::Hook { hook, state_before_pid, state_after_pid }
+            Op::Hook { hook, state_before_pid, state_after_pid, output: self.hook_output }
         };
         Ok(hook::plan(self.spec, moment)?.into_iter().map(run).collect())
     }

@@ -65,7 +65,8 @@ fn podmans_profile_lets_a_program_live_and_refuses_the_rest() {
 
 #[test]
 fn what_the_kernel_refuses_names_the_operation() {
-    let install = |program| Op::Install { flags: 0, program, story: Story::default() };
+    let install =
+        |program| Op::Install { flags: 0, program, carrier: None, story: Story::default() };
     let failure = thread::spawn(move || apply(&[install(Program(Vec::new()))]).unwrap_err());
     let failure = failure.join().unwrap();
     assert_eq!(

@@ -45,6 +45,12 @@ fn flags_are_those_asked_for() {
     assert_eq!(flags(""), Ok(4));
     assert_eq!(flags(r#","flags":[]"#), Ok(0));
     assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_TSYNC"]"#), Ok(3));
+    let notify =
+        r#","listenerPath":"/s","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]"#;
+    assert_eq!(flags(notify), Ok(8 | 4));
+    let all = r#","flags":["SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#;
+    // A listener and TSYNC together want TSYNC_ESRCH (seccomp(2)).
+    assert_eq!(flags(&format!("{notify}{all}")), Ok(8 | 1 | 16 | 32));
     let refused = flags(r#","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#).unwrap_err();
     assert!(refused.to_string().starts_with("linux.seccomp.flags: "));
 }
@@ -56,6 +62,7 @@ fn the_program_crosses_as_bytes_and_the_story_stays() {
     let json = serde_json::to_value(Op::Install {
         flags,
         program: program.clone(),
+        carrier: None,
         story: Story { syscalls: 7, ..Story::default() },
     })
     .unwrap();

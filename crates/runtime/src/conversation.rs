@@ -1,0 +1,111 @@
+//! The runtime's side of the conversation with init, whichever command leads it.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use namespaces::handshake::{Channel, Message, ReceiveError};
+
+use crate::error::{Error, Result, Within};
+use crate::hook;
+use crate::step::InitPlan;
+
+/// How long the process inside may be silent. It waits for nobody but the kernel; hooks, which
+/// have deadlines of their own, come on top.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What was heard.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// It goes on, and says so.
+    Said(Message, Option<OwnedFd>),
+    /// It has become the user's program.
+    Executed,
+    /// It has ended before that, and said nothing.
+    Ended,
+}
+
+/// The conversation, and the plan that init walks meanwhile.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    channel: Channel,
+    plan: InitPlan,
+    patience: Duration,
+    executing: bool,
+}
+
+impl Conversation {
+    pub(crate) fn new(channel: Channel, plan: InitPlan) -> Self {
+        let hooks = u32::try_from(plan.hooks()).unwrap_or(u32::MAX);
+        let patience = PATIENCE.saturating_add(hook::PATIENCE.saturating_mul(hooks));
+        Self { channel, plan, patience, executing: false }
+    }
+
+    /// Lets init go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn go(&self) -> Result<()> {
+        self.channel.send(&Message::Go).within(|| "davit's init")
+    }
+
+    /// Waits for what init says next.
+    ///
+    /// # Errors
+    /// What failed inside; silence.
+    pub(crate) fn listen(&mut self) -> Result<Heard> {
+        loop {
+            match self.channel.receive(Some(self.patience)) {
+                Ok((Message::Executing, _)) => self.executing = true,
+                Ok((Message::Failed(report), _)) => return Err(self.plan.explain(&report)),
+                Ok((Message::Go, _)) | Err(ReceiveError::Garbage) => return Err(misunderstood()),
+                Ok((message, descriptor)) => return Ok(Heard::Said(message, descriptor)),
+                Err(ReceiveError::Ended) if self.executing => return Ok(Heard::Executed),
+                Err(ReceiveError::Ended) => return Ok(Heard::Ended),
+                Err(error) => return Err(Error::from(error).within("wait for davit's init")),
+            }
+        }
+    }
+}
+
+/// Init said what it may not say here.
+pub(crate) fn misunderstood() -> Error {
+    Error::new("davit's init does not keep to the conversation")
+}
+
+#[cfg(test)]
+mod tests {
+    use namespaces::handshake::Report;
+
+    use super::*;
+
+    fn conversation() -> (Conversation, Channel) {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let plan = InitPlan { sections: vec![], channel: -1, slots: vec![], preserved: 0 };
+        (Conversation::new(ours, plan), theirs)
+    }
+
+    #[test]
+    fn an_end_is_success_once_the_program_was_next() {
+        let (mut ours, theirs) = conversation();
+        theirs.send(&Message::Created).unwrap();
+        theirs.send(&Message::Executing).unwrap();
+        drop(theirs);
+        assert!(matches!(ours.listen().unwrap(), Heard::Said(Message::Created, None)));
+        assert!(matches!(ours.listen().unwrap(), Heard::Executed));
+        let (mut ours, theirs) = conversation();
+        drop(theirs);
+        assert!(matches!(ours.listen().unwrap(), Heard::Ended));
+    }
+
+    #[test]
+    fn a_failure_counts_though_the_program_was_next() {
+        let (mut ours, theirs) = conversation();
+        let (call, detail) = ("execve".to_owned(), String::new());
+        theirs.send(&Message::Executing).unwrap();
+        theirs
+            .send(&Message::Failed(Report { section: 0, op: 0, errno: 2, call, detail }))
+            .unwrap();
+        drop(theirs);
+        assert!(ours.listen().unwrap_err().to_string().starts_with("execve"));
+    }
+}
