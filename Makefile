@@ -10,7 +10,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order lint fmt deps clean help
+.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order vm test-vm lint fmt deps clean help
 
 all: build
 
@@ -90,6 +90,14 @@ profile: build
 link-order:
 	@integration/bench/setup.sh
 	@CARGO="$(CARGO)" integration/bench/profile.sh order
+
+## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
+vm:
+	@integration/vm/build
+
+## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+test-vm: build
+	@CARGO="$(CARGO)" integration/vm/run $(VM)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -270,9 +271,17 @@ impl Outcome {
     }
 }
 
-/// Asks again and again until there is an answer or the time is over.
+/// A span of time as it is on this machine: `DAVIT_TEST_PATIENCE` says how many times slower it is than others, such as
+/// an emulated one.
+pub fn patient(time: Duration) -> Duration {
+    static PATIENCE: OnceLock<u32> = OnceLock::new();
+    let asked = || std::env::var("DAVIT_TEST_PATIENCE").ok().filter(|text| !text.is_empty());
+    time * *PATIENCE.get_or_init(|| asked().map_or(1, |text| text.parse().expect("a number")))
+}
+
+/// Asks again and again until there is an answer or the time, made [`patient`], is over.
 pub fn within<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + deadline;
+    let end = Instant::now() + patient(deadline);
     let mut pause = Duration::from_micros(500);
     loop {
         if let Some(answer) = ask() {

@@ -14,6 +14,15 @@ pub fn has_pure_cgroup_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
+/// Why there are no limits on memory, processors and processes here, if so.
+pub fn missing_controllers() -> Option<&'static str> {
+    let root = Path::new("/sys/fs/cgroup");
+    let v2 = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+    let there =
+        |name: &str| v2.split_whitespace().any(|word| word == name) || root.join(name).is_dir();
+    (!["memory", "cpu", "pids"].into_iter().all(there)).then_some("needs cgroup controllers")
+}
+
 /// The root of every cgroup hierarchy that is mounted here.
 pub fn cgroup_roots() -> Vec<PathBuf> {
     if has_pure_cgroup_v2() {
@@ -53,6 +62,11 @@ pub const PURE_V1: [&str; 8] = [
     "umount /sys/fs/cgroup/unified && exec \"$@\"",
     "sh",
 ];
+
+/// Prefixes for every kind of cgroup tree that can be had here.
+pub fn cgroup_trees() -> Vec<&'static [&'static str]> {
+    if has_pure_cgroup_v2() { vec![&[]] } else { vec![&[], &PURE_V1, &PURE_V2] }
+}
 
 /// The namespace of this process of the given kind (`mnt`, `net`, ...), as `net:[4026531833]`.
 pub fn namespace(kind: &str) -> String {

@@ -25,6 +25,7 @@ pub mod docker;
 pub mod host;
 pub mod image;
 pub mod leftovers;
+pub mod limits;
 pub mod place;
 pub mod podman;
 pub mod probe;

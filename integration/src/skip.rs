@@ -79,3 +79,21 @@ macro_rules! cgroup_v1 {
         )
     };
 }
+
+/// A test of limits and figures that are the same on every host that has controllers, cgroup v1 or v2.
+#[macro_export]
+macro_rules! controllers {
+    () => {
+        $crate::skip_if!($crate::host::missing_controllers())
+    };
+}
+
+/// A test of cgroup v2 controllers: a hybrid host has none of them.
+#[macro_export]
+macro_rules! pure_v2 {
+    () => {
+        $crate::skip_if!(
+            (!$crate::host::has_pure_cgroup_v2()).then_some("needs a pure cgroup v2 host")
+        )
+    };
+}

@@ -93,6 +93,7 @@ impl Screen {
 
 /// What conmon does for an engine: waits on a unix socket for the master of the container's terminal.
 const CONSOLE: &str = r#"
+#define _GNU_SOURCE // ptsname_r
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use integration::limits::file;
 use integration::*;
 
 /// Creates a container with these resources and returns it with a reader of its cgroup files.
@@ -14,11 +15,6 @@ fn limited(resources: Value) -> Container {
     });
     c.create();
     c
-}
-
-fn file(c: &Container, controller: &str, name: &str) -> String {
-    let path = format!("/sys/fs/cgroup/{controller}/{}/{name}", c.id);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
 
 #[test]
@@ -137,7 +133,7 @@ fn device_rules() {
 #[test]
 fn limits_work() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     let pids = Container::sh("for n in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | grep -c fork")
         .with(|c| {
             c["linux"]["resources"]["pids"] = json!({ "limit": 4 });
@@ -211,7 +207,7 @@ fn without_a_path_there_is_a_default() {
 #[test]
 fn sub_cgroups_made_by_the_container_are_removed() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     let c = Container::sleeper();
     c.create().start();
     for root in leftovers::cgroups(&c.id) {
@@ -226,12 +222,13 @@ fn processes_in_sub_cgroups_are_killed() {
     spec!();
     peer_fails!("runc", "1.1 leaves them");
     peer_fails!("crun", "1.8 leaves them");
-    cgroup_v1!();
+    controllers!();
     let c = Container::sleeper().with(|c| config::drop_namespace(c, "pid"));
     c.create().start();
     c.exec_with(&["--detach", "--pid-file", &c.path("pid")], &["sleep", "1000"]).ok();
     let pid = fs::read_to_string(c.path("pid")).expect("pid");
-    let below = format!("/sys/fs/cgroup/freezer/{}/below", c.id);
+    let tree = if host::has_cgroup_v1() { "/freezer" } else { "" };
+    let below = format!("/sys/fs/cgroup{tree}/{}/below", c.id);
     fs::create_dir(&below).expect("mkdir");
     fs::write(format!("{below}/cgroup.procs"), pid.trim()).expect("move");
     c.delete().ok();

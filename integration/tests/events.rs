@@ -24,7 +24,7 @@ fn events(out: &str) -> Vec<Value> {
 #[test]
 fn figures_once() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     peer_fails!("crun", "knows no events");
     let c = Container::sh("head -c 3000000 /dev/zero | md5sum >/dev/null; echo up; sleep 1000")
         .with(|c| {
@@ -40,11 +40,13 @@ fn figures_once() {
     assert!(number(&data, "/memory/usage/max") >= number(&data, "/memory/usage/usage"));
     assert!(number(&data, "/memory/raw/pgfault") > 0);
     assert_eq!(number(&data, "/pids/limit"), 44);
-    assert!((1..10).contains(&number(&data, "/pids/current")));
+    assert!((1..10).contains(&number(&data, "/pids/current")), "{data:#}");
     assert!(number(&data, "/cpu/usage/total") > 1_000_000);
-    let of_each = data["cpu"]["usage"]["percpu"].as_array().expect("percpu");
-    let sum: u64 = of_each.iter().filter_map(Value::as_u64).sum();
-    assert!(sum > 1_000_000, "{data:#}");
+    if host::has_cgroup_v1() {
+        let of_each = data["cpu"]["usage"]["percpu"].as_array().expect("percpu");
+        let sum: u64 = of_each.iter().filter_map(Value::as_u64).sum();
+        assert!(sum > 1_000_000, "{data:#}");
+    }
     assert!(data["hugetlb"].is_object());
     assert!(data["intel_rdt"].is_object());
 }
@@ -52,7 +54,7 @@ fn figures_once() {
 #[test]
 fn throttling_and_pressure() {
     davit_only!("runc 1.1 knows no pressure");
-    cgroup_v1!();
+    controllers!();
     let c = Container::sh("while :; do :; done")
         .with(|c| c["linux"]["resources"]["cpu"] = json!({ "quota": 2000, "period": 20000 }));
     c.create().start();
@@ -88,7 +90,7 @@ fn figures_of_a_pure_v2_tree() {
 #[test]
 fn again_and_again_until_the_end() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     peer_fails!("crun", "knows no events");
     let c = Container::sleeper();
     c.create().start();
@@ -103,7 +105,7 @@ fn again_and_again_until_the_end() {
         c.delete().ok();
     }
     let out = watch.wait().exits(0);
-    assert!(killed.elapsed() < Duration::from_secs(3));
+    assert!(killed.elapsed() < call::patient(Duration::from_secs(3)));
     for event in events(&out.out) {
         assert_eq!(event["type"], "stats", "{event}");
         assert!(number(&event["data"], "/pids/current") <= 10);
@@ -113,7 +115,7 @@ fn again_and_again_until_the_end() {
 #[test]
 fn the_kernels_kills() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     peer_fails!("crun", "knows no events");
     let script = "while [ ! -e /go ]; do sleep 0.02; done; \
                   head -c 100000000 /dev/zero | tail -c 90000000 | wc -c; echo over; \
@@ -144,7 +146,7 @@ fn the_kernels_kills() {
 #[test]
 fn an_init_that_is_killed_for_memory() {
     davit_only!("runc may miss it");
-    cgroup_v1!();
+    controllers!();
     let c =
         Container::sh("while [ ! -e /go ]; do sleep 0.02; done; exec tail -c 90000000 /dev/zero")
             .with(|c| {
@@ -162,7 +164,7 @@ fn an_init_that_is_killed_for_memory() {
 #[test]
 fn paused_and_created_ones_have_figures() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     peer_fails!("crun", "knows no events");
     let c = Container::sleeper();
     c.create();

@@ -131,7 +131,7 @@ fn a_paused_one_can_be_killed() {
 #[test]
 fn sigkill_ends_a_paused_one() {
     davit_only!("with runc and crun it waits for resume where cgroup v1 freezes");
-    for prefix in [&[][..], &host::PURE_V1, &host::PURE_V2] {
+    for prefix in host::cgroup_trees() {
         let c = counter().by(prefix);
         c.create().start();
         say(&c, "pause").ok();
@@ -147,7 +147,7 @@ fn sigkill_ends_a_paused_one() {
 fn delete_force_takes_a_paused_one() {
     spec!();
     peer_fails!("crun", "wants to raise RLIMIT_MEMLOCK");
-    for prefix in [&[][..], &host::PURE_V1, &host::PURE_V2] {
+    for prefix in host::cgroup_trees() {
         let c = counter().by(prefix);
         c.create().start();
         say(&c, "pause").ok();

@@ -131,10 +131,11 @@ fn a_terminal_without_anyone_at_it() {
 fn signals_are_forwarded() {
     let p = podman!();
     let script = "trap 'echo got it; exit 5' USR1; echo ready; while :; do sleep 0.05; done";
-    let mut run = p.run_call(&["--rm"], &["sh", "-c", script]).spawn();
+    let mut run = p.run_call(&["--rm", "--name", "hears"], &["sh", "-c", script]).spawn();
     run.until_out("ready");
     // podman forwards signals only once it has noted for itself that the container runs.
-    std::thread::sleep(Duration::from_secs(2));
+    let noted = || (p.inspect("hears", "{{.State.Status}}") == "running").then_some(());
+    assert!(within(call::DEADLINE, noted).is_some(), "podman never says that it runs");
     run.signal(nix::sys::signal::Signal::SIGUSR1);
     let run = run.wait().exits(5);
     assert_eq!(run.out, "ready\ngot it\n");

@@ -118,7 +118,7 @@ fn play_kube() {
     p.podman(&["play", "kube", "--network", "none", &p.path("pod.yaml")]).exits(0);
     assert_eq!(p.wait("team-talker"), 3);
     assert_eq!(p.podman(&["logs", "team-talker"]).ok().out, "team\n");
-    assert_eq!(p.exec(&[], "team-listener", &["hostname"]).ok().out, "team\n");
+    assert_eq!(p.exec(&[], "team-listener", &["/bin/hostname"]).ok().out, "team\n");
     p.podman(&["play", "kube", "--down", &p.path("pod.yaml")]).exits(0);
     assert_eq!(p.podman(&["ps", "--all", "--quiet"]).ok().out, "");
     p.podman(&["image", "rm", "--all", "--force"]).exits(0);

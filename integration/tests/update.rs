@@ -2,18 +2,13 @@
 
 use std::fs;
 
+use integration::limits::file;
 use integration::*;
 
 fn running() -> Container {
     let c = Container::sleeper();
     c.create().start();
     c
-}
-
-/// A file of the container's cgroup in a v1 tree.
-fn file(c: &Container, controller: &str, name: &str) -> String {
-    let path = format!("/sys/fs/cgroup/{controller}/{}/{name}", c.id);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
 
 fn update(c: &Container, options: &[&str]) -> Outcome {
@@ -89,7 +84,7 @@ fn options_that_old_peers_lack() {
 #[test]
 fn resources_in_three_spellings() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     let c = running();
     let path = c.path("resources.json");
     let set = |limit: u64| {
@@ -110,7 +105,7 @@ fn resources_in_three_spellings() {
 #[test]
 fn resources_on_stdin() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     let c = running();
     // As containerd's CRI plugin sends them.
     let resources = json!({
@@ -118,7 +113,8 @@ fn resources_on_stdin() {
         "memory": { "limit": 128 << 20, "swap": 128 << 20 },
         "cpu": {}
     });
-    let before = file(&c, "devices", "devices.list");
+    let devices = || host::has_cgroup_v1().then(|| file(&c, "devices", "devices.list"));
+    let before = devices();
     for words in
         [&["update", "--resources=-"][..], &["update", "--resources", "-"], &["update", "-r", "-"]]
     {
@@ -126,7 +122,7 @@ fn resources_on_stdin() {
         c.call(&words).input(&resources.to_string()).done().ok();
         assert_eq!(file(&c, "memory", "memory.limit_in_bytes"), (128 << 20).to_string());
     }
-    assert_eq!(file(&c, "devices", "devices.list"), before);
+    assert_eq!(devices(), before);
     assert_eq!(c.ask("echo x > /dev/null && echo fine"), "fine\n");
 }
 
@@ -157,26 +153,27 @@ fn every_kind_of_limit_as_json() {
 #[test]
 fn options_go_on_top_of_the_file() {
     davit_only!("the peers ignore them");
-    cgroup_v1!();
+    controllers!();
     let c = running();
     let resources = json!({ "pids": { "limit": 44 }, "cpu": { "shares": 256 } });
     let words = ["update", "-r", "-", "--pids-limit", "45", &c.id];
     c.call(&words).input(&resources.to_string()).done().ok();
     assert_eq!(file(&c, "pids", "pids.max"), "45");
-    assert_eq!(file(&c, "cpu", "cpu.shares"), "256");
+    assert_eq!(file(&c, "cpu", "cpu.shares"), if host::has_cgroup_v1() { "256" } else { "35" });
 }
 
 #[test]
 fn all_or_nothing() {
     davit_only!("the peers put back less");
-    cgroup_v1!();
+    controllers!();
     let c = running();
     update(&c, &["--pids-limit", "50", "--memory", "64m", "--cpu-share", "512"]).ok();
+    let before = file(&c, "cpu", "cpu.shares");
     // The last of these is refused by the kernel: no such processor.
     let refused = update(&c, &["--memory", "96m", "--cpu-share", "300", "--cpuset-cpus", "4000"]);
     refused.refuses(&["linux.resources.cpu.cpus", "cpuset.cpus"]);
     assert_eq!(file(&c, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
-    assert_eq!(file(&c, "cpu", "cpu.shares"), "512");
+    assert_eq!(file(&c, "cpu", "cpu.shares"), before);
     // And this one by us, before anything is done.
     update(&c, &["--memory", "16m", "--cpu-idle", "2"]).refuses(&["linux.resources.cpu.idle"]);
     assert_eq!(file(&c, "memory", "memory.limit_in_bytes"), (64 << 20).to_string());
@@ -185,20 +182,26 @@ fn all_or_nothing() {
 #[test]
 fn memory_and_swap_that_contradict() {
     davit_only!("the peers give the kernel's EINVAL");
-    cgroup_v1!();
+    controllers!();
     let c = running();
+    // cgroup v2 counts swap alone.
+    let swap = |both: u64, memory: u64| {
+        (if host::has_cgroup_v1() { both } else { both - memory } << 20).to_string()
+    };
     update(&c, &["--memory", "32m", "--memory-swap", "64m"]).ok();
-    update(&c, &["--memory", "128m"]).refuses(&["linux.resources.memory.swap must be raised"]);
+    if host::has_cgroup_v1() {
+        update(&c, &["--memory", "128m"]).refuses(&["linux.resources.memory.swap must be raised"]);
+    }
     update(&c, &["--memory-swap", "16m"]).refuses(&["linux.resources.memory.swap"]);
-    assert_eq!(file(&c, SWAP.0, SWAP.1), (64 << 20).to_string());
+    assert_eq!(file(&c, SWAP.0, SWAP.1), swap(64, 32));
     update(&c, &["--memory-swap", "48m"]).ok();
-    assert_eq!(file(&c, SWAP.0, SWAP.1), (48 << 20).to_string());
+    assert_eq!(file(&c, SWAP.0, SWAP.1), swap(48, 32));
 }
 
 #[test]
 fn a_created_and_a_paused_one_but_no_stopped_one() {
     spec!();
-    cgroup_v1!();
+    controllers!();
     peer_fails!("crun", "changes nothing of a stopped one and says nothing");
     let c = Container::sleeper();
     update(&c, &["--pids-limit", "40"]).refuses(&["does not exist"]);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::error::{Error, Result};
 use crate::record::{Record, Stage};
 
 /// The version of the specification that state and configuration follow.
@@ -30,6 +31,18 @@ pub enum Status {
 pub const WAITING_NAME: &str = "davit:created";
 
 impl Status {
+    /// The status of a container that has processes, or may have.
+    ///
+    /// # Errors
+    /// It is still being created, or stopped: engines know the words.
+    pub(crate) fn of_living(record: &Record) -> Result<Self> {
+        match Self::of(record) {
+            Self::Creating => Err(Error::new("container is still being created")),
+            Self::Stopped => Err(Error::new("container not running")),
+            status => Ok(status),
+        }
+    }
+
     /// The status of a container with this record, as of now.
     #[must_use]
     pub fn of(record: &Record) -> Self {

@@ -61,11 +61,8 @@ pub fn events<E: From<Error>>(
 
 fn living(root: &Root, id: &Id) -> Result<Record> {
     let record = root.get(id)?.record()?;
-    match Status::of(&record) {
-        Status::Created | Status::Running | Status::Paused => Ok(record),
-        Status::Creating => Err(Error::new("container is still being created")),
-        Status::Stopped => Err(Error::new("container not running")),
-    }
+    Status::of_living(&record)?;
+    Ok(record)
 }
 
 fn stats_event(id: &Id, cgroup: &Cgroup) -> Result<Event> {

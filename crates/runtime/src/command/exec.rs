@@ -89,12 +89,8 @@ pub struct Executed {
 pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let entry = root.get(id)?;
     let record = entry.record()?;
-    match Status::of(&record) {
-        Status::Created | Status::Running => {}
-        Status::Paused if request.ignore_paused => {}
-        Status::Paused => return Err(Error::new("container is paused")),
-        Status::Creating => return Err(Error::new("container is still being created")),
-        Status::Stopped => return Err(Error::new("container not running")),
+    if Status::of_living(&record)? == Status::Paused && !request.ignore_paused {
+        return Err(Error::new("container is paused"));
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let kept = entry.kept()?;

@@ -30,11 +30,7 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
     let entry = root.get(id)?;
     let _lock = entry.lock(LOCK)?;
     let record = entry.record()?;
-    match Status::of(&record) {
-        Status::Created | Status::Running | Status::Paused => {}
-        Status::Creating => return Err(Error::new("container is still being created")),
-        Status::Stopped => return Err(Error::new("container not running")),
-    }
+    Status::of_living(&record)?;
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let base = entry.kept()?.base()?;
     if !base.kinds.contains(&namespaces::Kind::Mount) {

@@ -19,11 +19,8 @@ pub fn pause(root: &Root, id: &Id) -> Result<()> {
     let entry = root.get(id)?;
     let _lock = entry.lock(LOCK)?;
     let record = entry.record()?;
-    match Status::of(&record) {
-        Status::Created | Status::Running => {}
-        Status::Paused => return Err(Error::new("container is paused already")),
-        Status::Creating => return Err(Error::new("container is still being created")),
-        Status::Stopped => return Err(Error::new("container not running")),
+    if Status::of_living(&record)? == Status::Paused {
+        return Err(Error::new("container is paused already"));
     }
     Ok(cgroup(&record)?.freeze(Instant::now() + PATIENCE)?)
 }

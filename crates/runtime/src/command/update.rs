@@ -36,11 +36,7 @@ pub fn update(root: &Root, id: &Id, request: &UpdateRequest) -> Result<Vec<Strin
     let entry = root.get(id)?;
     let _lock = entry.lock(LOCK)?;
     let record = entry.record()?;
-    match Status::of(&record) {
-        Status::Created | Status::Running | Status::Paused => {}
-        Status::Creating => return Err(Error::new("container is still being created")),
-        Status::Stopped => return Err(Error::new("container not running")),
-    }
+    Status::of_living(&record)?;
     let cgroup = pause::cgroup(&record)?;
     let layout = cgroups::Layout::discover().within(|| "cgroups")?;
     let current = cgroups::Current::read(cgroup)?;

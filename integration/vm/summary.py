@@ -1,0 +1,68 @@
+"""What came of the suites, as rows and as a table."""
+
+import collections
+import os
+import re
+
+Row = collections.namedtuple("Row", "runtime user suite passed failed skipped seconds reasons failures")
+
+
+def rows(plan, results):
+    """A row for every line of the plan, also for what never ran."""
+    done = {}
+    if os.path.exists(f"{results}/done"):
+        with open(f"{results}/done") as file:
+            for line in file:
+                runtime, user, suite, code, seconds = line.rstrip("\n").split("\t")
+                done[runtime, user, suite] = int(code), int(seconds)
+    return [row(key, results, done.get(tuple(key))) for key in plan]
+
+
+def row(key, results, done):
+    """What the log of one suite says. A suite that was killed has failed once more."""
+    runtime, user, suite = key
+    path, text = f"{results}/{runtime}-{user}-{suite}.log", ""
+    if os.path.exists(path):
+        with open(path, errors="replace") as file:
+            text = file.read()
+    skips = dict(re.findall(r"^skip: (\S+): (.*)$", text, re.M))
+    totals = re.search(r"^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored", text, re.M)
+    passed, failed, ignored = map(int, totals.groups()) if totals else (len(re.findall(r"\.\.\. ok$", text, re.M)), 0, 0)
+    failures = sorted(set(re.findall(r"^    (\w[\w:]*)$", text.rpartition("\nfailures:\n")[2], re.M))) if failed else []
+    reasons = collections.Counter(skips.values())
+    if ignored:
+        reasons["ignored"] += ignored
+    if totals is None:
+        failed += 1
+        failures.append("did not run" if done is None else "was killed at its deadline or crashed")
+    seconds = done[1] if done else 0
+    return Row(runtime, user, suite, passed - len(skips), failed, len(skips) + ignored, seconds, reasons, failures)
+
+
+def table(all_rows):
+    """Lines of Markdown, that read well on a terminal too."""
+    width = max([len(row.suite) for row in all_rows] + [5])
+    yield f"| {'suite':<{width}} | runtime | user     | passed | failed | skipped | seconds |"
+    yield f"|-{'-' * width}-|---------|----------|-------:|-------:|--------:|--------:|"
+    for row in all_rows:
+        yield (f"| {row.suite:<{width}} | {row.runtime:<7} | {row.user:<8} | {row.passed:>6} | {row.failed:>6} "
+               f"| {row.skipped:>7} | {row.seconds:>7} |")
+
+
+def notes(all_rows):
+    """Why tests were skipped, and which have failed."""
+    skipped = collections.Counter()
+    for row in all_rows:
+        for reason, count in row.reasons.items():
+            skipped[row.runtime, reason] += count
+    for (runtime, reason), count in sorted(skipped.items()):
+        yield f"skipped with {runtime}: {count} x {reason}"
+    for row in all_rows:
+        for name in row.failures:
+            yield f"failed with {row.runtime} as {row.user}: {row.suite}::{name}"
+
+
+def vacuous(all_rows):
+    """Suites that skip everything prove nothing."""
+    return [f"{row.suite} with {row.runtime} as {row.user}" for row in all_rows
+            if row.passed + row.failed == 0 and row.runtime == "davit"]
