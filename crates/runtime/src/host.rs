@@ -86,9 +86,10 @@ impl Host {
     /// /proc is not there.
     pub fn discover(own_cgroup: bool) -> Result<Self> {
         let status = text("/proc/self/status")?;
+        // No name of a process can hold a line's end: it is written as `\n` there.
         let mask = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+            let value = status.split_once(name).and_then(|(_, rest)| rest.lines().next());
+            value.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
         };
         let in_user_namespace = in_user_namespace()?;
         let setgroups = !in_user_namespace || text("/proc/self/setgroups")?.trim() == "allow";
@@ -100,8 +101,8 @@ impl Host {
         Ok(Self {
             uid,
             in_user_namespace,
-            permitted: mask("CapPrm:"),
-            ignored_signals: mask("SigIgn:"),
+            permitted: mask("\nCapPrm:"),
+            ignored_signals: mask("\nSigIgn:"),
             setgroups,
             cgroups,
         })
@@ -158,7 +159,9 @@ pub(crate) fn in_user_namespace() -> Result<bool> {
 
 fn text(path: &str) -> Result<String> {
     let bytes = sys::file::read_record(path).within(|| path.to_owned())?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    // What is asked for is ASCII; a process's name may be anything.
+    String::from_utf8(bytes)
+        .or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Whether a map is that of the first user namespace.

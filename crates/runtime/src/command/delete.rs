@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{LOCK, kill};
+use super::{Created, LOCK, kill};
 use crate::annotations::HookOutput;
 use crate::error::{Error, Result, Within};
 use crate::hook::{Hook, Moment, Output};
@@ -40,8 +40,24 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
         return Err(Error::new(format!("cannot delete a container that is {status}"))
             .hint("stop it first, or use --force"));
     }
-    end(&record, status)?;
-    let warnings = poststop(&record);
+    forget(root, &entry, &record, status)
+}
+
+/// Deletes a container that `run` has waited for: it knows all that it needs.
+///
+/// # Errors
+/// It cannot be removed. That somebody else has done so is none.
+pub fn delete_ended(created: &Created) -> Result<Vec<String>> {
+    let _lock = match lock(&created.entry, true) {
+        Err(error) if error.message() == "container does not exist" => return Ok(Vec::new()),
+        locked => locked?,
+    };
+    forget(&created.root, &created.entry, &created.record, Status::Stopped)
+}
+
+fn forget(root: &Root, entry: &Entry, record: &Record, status: Status) -> Result<Vec<String>> {
+    end(record, status)?;
+    let warnings = poststop(record);
     entry.remove(root)?;
     Ok(warnings)
 }
@@ -66,11 +82,18 @@ fn end_now(entry: &Entry) {
 
 fn end(record: &Record, status: Status) -> Result<()> {
     // Only a cgroup without processes can be removed: then there is nobody to be ended.
-    if status == Status::Stopped
-        && record.cgroup.as_ref().is_some_and(cgroups::Cgroup::remove_if_empty)
-    {
-        return Ok(());
+    let is_empty = status == Status::Stopped
+        && record.cgroup.as_ref().is_some_and(cgroups::Cgroup::remove_if_empty);
+    if !is_empty {
+        end_processes(record)?;
     }
+    match &record.resctrl {
+        Some(group) => group.remove().within(|| "linux.intelRdt"),
+        None => Ok(()),
+    }
+}
+
+fn end_processes(record: &Record) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     kill::everything(record, libc::SIGKILL)?;
     if let Some(init) = record.init
@@ -82,9 +105,6 @@ fn end(record: &Record, status: Status) -> Result<()> {
             PATIENCE.as_secs()
         ))
         .hint(waits_in(init.pid)));
-    }
-    if let Some(group) = &record.resctrl {
-        group.remove().within(|| "linux.intelRdt")?;
     }
     match &record.cgroup {
         Some(cgroup) => Ok(cgroup.remove(deadline)?),
@@ -106,15 +126,12 @@ fn poststop(record: &Record) -> Vec<String> {
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
     let state = format!("{before}0{after}");
-    if record.poststop.is_empty() {
-        return Vec::new();
-    }
-    // The bundle may be gone by now.
-    let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
     let mut warnings = Vec::new();
     if record.poststop.is_empty() {
         return warnings;
     }
+    // The bundle may be gone by now.
+    let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
     // Hooks clean up: they run also where their log cannot be written any more.
     let output = Output::open(&HookOutput::of(&record.annotations)).unwrap_or_else(|error| {
         warnings.push(error.to_string());

@@ -47,7 +47,7 @@ impl Undertaking {
     /// What could not be done; everything before it is taken back.
     pub(super) fn carry_out(
         mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         bundle: &Bundle,
         request: &CreateRequest,
         slots: Slots,
@@ -61,7 +61,7 @@ impl Undertaking {
 
     fn make(
         &mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         bundle: &Bundle,
         request: &CreateRequest,
         mut slots: Slots,
@@ -96,7 +96,7 @@ impl Undertaking {
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
         let init = execute::start(Start {
-            plan: plan.init.clone(),
+            plan: std::mem::take(&mut plan.init),
             born: &plan.born,
             id_maps: plan.id_maps.clone(),
             moves: plan.moves.clone(),
