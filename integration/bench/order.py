@@ -50,16 +50,25 @@ trace("exec", "traced", "/bin/true")
 trace("kill", "traced", "KILL")
 trace("delete", "--force", "traced")
 
-patterns = []
-for name in found:
-    # The last part of a mangled name is a hash that changes with every build.
-    pattern = re.sub("17h[0-9a-f]{16}E.*", "17h*", name)
-    if pattern not in patterns:
-        patterns.append(pattern)
-print(f"{len(found)} functions, {sum(found.values())} bytes", file=sys.stderr)
+def pattern(name):
+    """The last part of a mangled name is a hash that changes with every build."""
+    return re.sub("17h[0-9a-f]{16}E.*", "17h*", name)
+
+
+sizes = {}
+for _, size, name in symbols:
+    sizes[pattern(name)] = sizes.get(pattern(name), 0) + size
+used = {}
+for name, size in found.items():
+    used[pattern(name)] = used.get(pattern(name), 0) + size
+# A generic function's name stands for all its instances: those of which few are used come last.
+precise = [name for name in used if sizes[name] <= 2 * used[name]]
+patterns = precise + [name for name in used if name not in set(precise)]
+for names in (precise, patterns):
+    print(f"{len(names)} names, {sum(sizes[name] for name in names)} bytes", file=sys.stderr)
 print("/* What the usual commands execute, in the order of its first use, stands together: fewer pages are")
 print("   touched. Made by `make link-order`; names that are no more do no harm. */")
 print("SECTIONS\n{\n  .text.usual :\n  {")
-for pattern in patterns:
-    print(f"    *(.text.{pattern} .text.unlikely.{pattern})")
+for name in patterns:
+    print(f"    *(.text.{name} .text.unlikely.{name})")
 print("  }\n}\nINSERT BEFORE .text;")
