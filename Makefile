@@ -10,7 +10,8 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order vm test-vm lint fmt deps clean help
+.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order \
+	conformance conformance-vm vm test-vm lint fmt deps clean help
 
 all: build
 
@@ -90,6 +91,19 @@ profile: build
 link-order:
 	@integration/bench/setup.sh
 	@CARGO="$(CARGO)" integration/bench/profile.sh order
+
+## conformance: opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
+conformance: build
+	@conformance/spec/check
+	@conformance/build target/conformance
+	@conformance/run --kit target/conformance/kit \
+		$(addprefix --runtime ,$(patsubst davit,target/davit,$(or $(RUNTIME),davit)))
+
+## conformance-vm: the same on cgroup v2, in the virtual machine
+conformance-vm: build
+	@conformance/build target/conformance
+	@integration/vm/run --append apparmor=1 --with target/conformance/kit --with conformance \
+		--command 'conformance/guest kit $(patsubst davit,$$DAVIT,$(or $(RUNTIME),davit))'
 
 ## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
 vm:

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs what the tests need from Debian's packages. As an ordinary user it only says what is
-# missing; tests that need it say so and skip. `--list` only names the packages.
+# Installs what the tests need, or the packages that are named, from Debian. As an ordinary user it
+# only says what is missing; tests that need it say so and skip. `--list` only names the packages.
 set -eu
 
 packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker-compose
 docker.io fish gcc groff-base iproute2 iptables libc6-dev libseccomp-dev netavark podman python3-grpcio runc strace uidmap zsh"
-
 [ "${1:-}" != --list ] || { echo "$packages"; exit 0; }
+[ $# -eq 0 ] || packages=$*
 
 missing=""
 for package in $packages; do

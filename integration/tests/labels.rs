@@ -95,15 +95,12 @@ fn a_profile_that_is_not_loaded_is_named() {
 fn without_the_module_labels_are_refused_by_name() {
     davit_only!("the peers ignore some of them");
     type Row = (&'static str, &'static str, bool, fn(&mut Value));
-    let rows: [Row; 3] = [
+    let rows: [Row; 2] = [
         ("process.apparmorProfile", "AppArmor", has_apparmor(), |c| {
             c["process"]["apparmorProfile"] = "profile".into()
         }),
         ("process.selinuxLabel", "SELinux", has_selinux(), |c| {
             c["process"]["selinuxLabel"] = "system_u:system_r:t:s0".into()
-        }),
-        ("linux.mountLabel", "SELinux", has_selinux(), |c| {
-            c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into()
         }),
     ];
     for (field, module, there, edit) in rows {
@@ -113,6 +110,19 @@ fn without_the_module_labels_are_refused_by_name() {
         }
         Container::new(&["true"]).with(edit).run().refuses(&[field, module]);
     }
+}
+
+#[test]
+fn a_mount_label_without_selinux_has_no_effect_which_is_said() {
+    davit_only!("crun says nothing, runc refuses it");
+    skip_if!(has_selinux().then_some("this kernel has SELinux"));
+    let c = Container::sh("echo runs")
+        .with(|c| c["linux"]["mountLabel"] = "system_u:object_r:t:s0".into());
+    let log = c.path("log");
+    let c = c.global(&["--log", &log, "--log-level", "warning"]);
+    assert_eq!(c.run().ok().out, "runs\n");
+    let log = fs::read_to_string(log).expect("log");
+    assert!(log.contains("linux.mountLabel: has no effect"), "{log}");
 }
 
 #[test]

@@ -328,11 +328,23 @@ fn an_unknown_option_is_the_kernels_to_refuse() {
 }
 
 #[test]
-fn data_on_a_bind_is_refused() {
-    davit_only!("crun ignores them in silence");
-    let c = Container::new(&["true"])
+fn values_for_a_file_system_on_a_bind_have_no_effect_which_is_said() {
+    davit_only!("crun says nothing, runc refuses them");
+    let c = Container::sh("cd /mnt && echo done")
         .with(|c| add_mount(c, "/mnt", "bind", "/etc", &["bind", "mode=755"]));
-    c.run().refuses(&["mounts[7]", "mode=755"]);
+    let log = c.path("log");
+    let c = c.global(&["--log", &log, "--log-level", "warning"]);
+    assert_eq!(c.run().ok().out, "done\n");
+    let log = std::fs::read_to_string(log).expect("log");
+    assert!(log.contains("mounts[7].options[1]: \\\"mode=755\\\" has no effect"), "{log}");
+}
+
+#[test]
+fn a_word_on_a_bind_that_is_no_option_is_refused() {
+    davit_only!("crun ignores it in silence");
+    let c = Container::new(&["true"])
+        .with(|c| add_mount(c, "/mnt", "bind", "/etc", &["bind", "nosiud"]));
+    c.run().refuses(&["mounts[7].options[1]", "nosiud"]);
 }
 
 #[test]

@@ -410,11 +410,35 @@ fn cgroup_namespace() {
     assert_eq!(c.run().ok().out, "/\n");
 }
 
+/// The specification says that it inherits the runtime's. Its mounts go when it is deleted.
 #[test]
-fn without_a_mount_namespace_it_is_refused() {
+fn without_a_mount_namespace_it_is_in_the_runtimes() {
     spec!();
-    peer_fails!("runc", "1.1 makes its root in the host's mount namespace, or fails on the way");
-    peer_fails!("crun", "makes its root in the host's mount namespace");
-    let c = Container::new(&["true"]).with(|c| drop_namespace(c, "mount"));
-    c.run().refuses(&["mount"]);
+    peer_fails!("runc", "leaves its mounts below the root");
+    peer_fails!("crun", "leaves its mounts below the root");
+    let c = Container::sleeper().with(|c| drop_namespace(c, "mount"));
+    let before = leftovers::mounts(&c.rootfs());
+    c.create().start();
+    assert_eq!(host::namespace_of(c.pid(), "mnt"), host::namespace("mnt"));
+    // exec joins no mount namespace there, and is in the container's root all the same.
+    assert_eq!(
+        c.ask("stat -f -c %T /dev; ls /sys/firmware | wc -l; ls -d /home/bob"),
+        "tmpfs\n0\n/home/bob\n"
+    );
+    assert!(leftovers::mounts(&c.rootfs()).len() > before.len());
+    c.delete().ok();
+    assert_eq!(leftovers::mounts(&c.rootfs()), before);
+}
+
+#[test]
+fn without_a_mount_namespace_a_failed_create_leaves_no_mounts() {
+    spec!();
+    peer_fails!("runc", "leaves its mounts below the root");
+    peer_fails!("crun", "leaves its mounts below the root");
+    let c = Container::new(&["/nonexistent"]).with(|c| {
+        drop_namespace(c, "mount");
+        c["linux"]["maskedPaths"] = json!([]);
+    });
+    c.run_call(&[]).done().says(&["no such file or directory"]);
+    c.assert_nothing_left();
 }

@@ -11,10 +11,23 @@ use sys::{During, Failure, bpf};
 
 use crate::devices::Program;
 use crate::make::make;
+use crate::systemd::{Trouble, Unit};
 use crate::{Missing, Op, file};
 
 /// The most filters that cgroup may have (BPF_CGROUP_MAX_PROGS).
 const MAX_FILTERS: usize = 64;
+
+/// The name of systemd's own filters (`DevicePolicy=` of an administrator): they stay.
+const OF_SYSTEMD: &[u8] = b"sd_devices";
+
+/// What the steps need beside themselves, and what was said when one failed.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The container's first process, for steps that put it somewhere ([`Op::wants_process`]).
+    pub process: Option<i32>,
+    /// systemd's words about the step that failed; empty where it was a system call.
+    pub said: String,
+}
 
 /// What there is after [`apply`].
 #[derive(Debug, Default)]
@@ -32,17 +45,38 @@ pub struct Applied {
 /// # Errors
 /// The step that failed. What was made until then is in the way of nobody, and goes with
 /// [`crate::Cgroup::remove`]; see [`Op::hint`] for words about it.
-pub fn apply(ops: &[Op]) -> Result<Applied, Failure> {
+pub fn apply(ops: &[Op], context: &mut Context) -> Result<Applied, Failure> {
     let mut applied = Applied::default();
     for (index, op) in ops.iter().enumerate() {
-        applied.step(op).map_err(|error| Failure::new(index, error))?;
+        applied.step(op, context.process).map_err(|trouble| {
+            context.said = trouble.said;
+            Failure::new(index, trouble.error)
+        })?;
     }
     Ok(applied)
 }
 
 impl Applied {
-    fn step(&mut self, op: &Op) -> Result<(), sys::Error> {
+    fn step(&mut self, op: &Op, process: Option<i32>) -> Result<(), Trouble> {
         match op {
+            Op::StartUnit { mountpoint, path, unit, properties } => {
+                let process = process.ok_or(sys::Error::new("StartTransientUnit", Errno::ESRCH))?;
+                unit.start(properties, process, || is_in(process, path).is_ok())?;
+                let directory = mountpoint.join(path);
+                let opened = enter_unit(&directory, path, unit, process)?;
+                self.created.push(directory.clone());
+                self.directories.push((directory, opened));
+                Ok(())
+            }
+            Op::SetProperties { unit, properties } => unit.set(properties),
+            _ => Ok(self.kernel_step(op)?),
+        }
+    }
+
+    /// A step that is between the kernel and us.
+    fn kernel_step(&mut self, op: &Op) -> Result<(), sys::Error> {
+        match op {
+            Op::StartUnit { .. } | Op::SetProperties { .. } => Ok(()),
             Op::Make { mountpoint, path, controllers } => {
                 let made = make(mountpoint, path, controllers)?;
                 self.directories.push((mountpoint.join(path), made.directory));
@@ -87,6 +121,34 @@ impl Applied {
             None => Err(sys::Error::new("open", Errno::EBADF)),
         }
     }
+}
+
+/// systemd puts the process into a scope by itself; into a slice we do. Where it is then is looked at:
+/// all that follows is done to that directory.
+fn enter_unit(
+    directory: &Path,
+    path: &Path,
+    unit: &Unit,
+    process: i32,
+) -> Result<OwnedFd, Trouble> {
+    let opened = file::directory(directory).map_err(|error| match error.errno {
+        Errno::ENOENT => Trouble::new("StartTransientUnit", Errno::EPROTO, "made no such cgroup"),
+        _ => error.into(),
+    })?;
+    if unit.is_slice() {
+        file::write(opened.as_fd(), "cgroup.procs", &process.to_string())?;
+    }
+    is_in(process, path).map(|()| opened)
+}
+
+fn is_in(process: i32, path: &Path) -> Result<(), Trouble> {
+    let text = file::read_path(Path::new(&format!("/proc/{process}/cgroup")))?;
+    let place = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    if Path::new(place.trim_start_matches('/')) == path {
+        return Ok(());
+    }
+    let said = format!("the process is in {place} and not where the unit was expected");
+    Err(Trouble::new("StartTransientUnit", Errno::EPROTO, said))
 }
 
 /// All controllers with one write(2), which the kernel takes as a whole or not at all; one by one
@@ -164,7 +226,10 @@ fn filter_devices(
     let count = if fresh { 0 } else { bpf::query_device_filters(cgroup, &mut ids)? };
     let mut old = Vec::new();
     for id in ids.iter().take(count) {
-        old.push(bpf::program_by_id(*id)?);
+        let program = bpf::program_by_id(*id)?;
+        if !bpf::program_name(program.as_fd())?.starts_with(OF_SYSTEMD) {
+            old.push(program);
+        }
     }
     if let [one] = old.as_slice() {
         match bpf::attach_device_filter(cgroup, filter.as_fd(), Some(one.as_fd())) {
@@ -251,11 +316,14 @@ mod tests {
         let fake = Fake::new(&[("io.max", ""), ("io.weight", "")]);
         let instead =
             |file: &str| Missing::Instead { file: file.to_owned(), values: vec!["910".to_owned()] };
-        apply(&[
-            fake.write("io.max", &["one ", "two"], Missing::Refused),
-            fake.write("nosuch", &["x"], Missing::Fine),
-            fake.write("io.bfq.weight", &["100"], instead("io.weight")),
-        ])
+        apply(
+            &[
+                fake.write("io.max", &["one ", "two"], Missing::Refused),
+                fake.write("nosuch", &["x"], Missing::Fine),
+                fake.write("io.bfq.weight", &["100"], instead("io.weight")),
+            ],
+            &mut Context::default(),
+        )
         .unwrap();
         assert_eq!(fake.read("io.max"), "one two");
         assert_eq!(fake.read("io.weight"), "910");
@@ -268,7 +336,7 @@ mod tests {
             fake.write("a", &["1"], Missing::Refused),
             fake.write("memory.max", &["1"], Missing::Refused),
         ];
-        let failure = apply(&ops).unwrap_err();
+        let failure = apply(&ops, &mut Context::default()).unwrap_err();
         assert_eq!((failure.op, failure.error.errno), (1, Errno::ENOENT));
         assert_eq!(ops[1].hint(&failure.error), Some("this kernel does not have the file"));
         // Nothing is ever created by a write.
@@ -279,8 +347,8 @@ mod tests {
     fn a_limit_below_the_usage_is_refused_when_asked_for() {
         let fake = Fake::new(&[("memory.current", "4096\n")]);
         let check = |limit| Op::CheckUsage { directory: fake.0.path().to_path_buf(), limit };
-        apply(&[check(4096)]).unwrap();
-        let failure = apply(&[check(4095)]).unwrap_err();
+        apply(&[check(4096)], &mut Context::default()).unwrap();
+        let failure = apply(&[check(4095)], &mut Context::default()).unwrap_err();
         assert_eq!(failure.error.to_string(), "memory.current: device or resource busy");
     }
 
@@ -290,7 +358,11 @@ mod tests {
             return;
         }
         let fake = Fake::new(&[("cgroup.procs", ""), ("memory.max", "")]);
-        apply(&[Op::Delegate { directory: fake.0.path().to_path_buf(), uid: 1234 }]).unwrap();
+        apply(
+            &[Op::Delegate { directory: fake.0.path().to_path_buf(), uid: 1234 }],
+            &mut Context::default(),
+        )
+        .unwrap();
         let owner = |name: &str| fs::metadata(fake.0.path().join(name)).unwrap().uid();
         assert_eq!((owner("."), owner("cgroup.procs"), owner("memory.max")), (1234, 1234, 0));
     }
@@ -306,7 +378,7 @@ mod tests {
             wanted: wanted.iter().map(|name| (*name).to_owned()).collect(),
             field: String::new(),
         };
-        apply(&[enable(&[], &["memory"])]).unwrap();
-        assert!(apply(&[enable(&["memory"], &[])]).is_err());
+        apply(&[enable(&[], &["memory"])], &mut Context::default()).unwrap();
+        assert!(apply(&[enable(&["memory"], &[])], &mut Context::default()).is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::{Applied, Fault, Op, file};
+use crate::{Applied, Fault, Op, Unit, file};
 
 /// One container's cgroup: where its directories are, whether or not they exist (yet, still).
 ///
@@ -18,6 +18,9 @@ pub struct Cgroup {
     pub members: Vec<Member>,
     /// Directories above them that were made for this container, parents first.
     pub parents: Vec<PathBuf>,
+    /// The unit that has it, where systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
 }
 
 /// The container's directory in one tree.
@@ -49,9 +52,18 @@ impl Cgroup {
                 path: path.clone(),
                 controllers: controllers.clone(),
             }),
+            Op::StartUnit { mountpoint, path, .. } => Some(Member {
+                directory: mountpoint.join(path),
+                path: path.clone(),
+                controllers: Vec::new(),
+            }),
             _ => None,
         });
-        Self { members: members.collect(), parents: Vec::new() }
+        let unit = ops.iter().find_map(|op| match op {
+            Op::StartUnit { unit, .. } => Some(unit.clone()),
+            _ => None,
+        });
+        Self { members: members.collect(), parents: Vec::new(), unit }
     }
 
     /// Takes note of directories above the container's that were made for it, so that
@@ -200,7 +212,7 @@ mod tests {
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
         };
         let members = vec![member("v2", &[]), member("memory", &["memory"])];
-        Cgroup { members, parents: Vec::new() }
+        Cgroup { members, ..Cgroup::default() }
     }
 
     #[test]

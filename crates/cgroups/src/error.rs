@@ -76,6 +76,9 @@ pub enum Fault {
         /// The directory.
         path: PathBuf,
     },
+    /// systemd, which has to make the cgroup, cannot be asked.
+    #[error("systemd: {0}")]
+    Systemd(String),
     /// The container has no cgroup, or none that can freeze.
     #[error("this container has no cgroup that can be frozen")]
     NoFreezer,

@@ -13,6 +13,7 @@ use sys::During;
 use crate::file;
 use crate::path::below_mount;
 use crate::plan::Request;
+use crate::systemd::Systemd;
 
 /// Where every distribution mounts them (file-hierarchy(7)).
 const ROOT: &str = "/sys/fs/cgroup";
@@ -73,6 +74,8 @@ pub struct Host {
     pub rootless: bool,
     /// Whether the cgroup of the request can be made. Looked at for a rootless request only.
     pub writable: bool,
+    /// The systemd that makes cgroups; none where files are written for that.
+    pub systemd: Option<Systemd>,
 }
 
 impl Host {
@@ -85,7 +88,7 @@ impl Host {
         // A path that cannot be planned is the plan's to refuse.
         let writable = !rootless
             || below_mount(request.path, request.id).is_ok_and(|path| layout.writable(&path));
-        Ok(Self { layout, rootless, writable })
+        Ok(Self { layout, rootless, writable, systemd: None })
     }
 }
 

@@ -13,8 +13,9 @@
 //! is looked up where it lives. A host with cgroup v2 alone is a layout of one place, a hybrid host is
 //! one of many; the value of each field is converted for the version of the place that it goes to.
 //!
-//! This is the driver that writes files itself. Another driver (systemd) replaces [`Op::Make`] by a
-//! request to the manager; limits, device filter, join, kill and remove stay as they are.
+//! Two drivers make a cgroup. One writes the file system itself ([`Op::Make`]); the other asks
+//! systemd for a unit ([`Op::StartUnit`], [`Systemd`]). Limits, device filter, join, kill and remove are
+//! the same for both.
 
 #![cfg_attr(
     test,
@@ -39,9 +40,10 @@ mod remove;
 pub mod resctrl;
 mod resources;
 pub mod stats;
+mod systemd;
 mod update;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, Context, apply};
 pub use cgroup::{Cgroup, Member};
 pub use devices::{Instruction, Program};
 pub use error::{Error, Fault};
@@ -51,4 +53,5 @@ pub use oom::OomWatch;
 pub use op::{Missing, Op};
 pub use plan::{Own, Request, plan, plan_resources};
 pub use stats::Stats;
+pub use systemd::{ANNOTATION as SYSTEMD_PROPERTY, Bus, Property, Socket, Systemd, Unit, Value};
 pub use update::{Current, Unfinished, plan_device_update, plan_update, update};

@@ -117,7 +117,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let member =
             Member { directory: root.path().to_owned(), path: "x".into(), controllers: Vec::new() };
-        let cgroup = Cgroup { members: vec![member], parents: Vec::new() };
+        let cgroup = Cgroup { members: vec![member], ..Cgroup::default() };
         assert!(cgroup.watch_oom().unwrap().is_none());
         let events = root.path().join("memory.events");
         fs::write(&events, "oom 3\noom_kill 2\n").unwrap();

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::Program;
+use crate::systemd::{Property, Unit};
 
 /// One step. Prints as one line of `davit explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,25 @@ pub enum Op {
         path: PathBuf,
         /// The tree's v1 controllers; none on cgroup v2.
         controllers: Vec<String>,
+    },
+    /// Asks systemd for a unit around the container's first process, which waits for it, and makes
+    /// sure that the unit's cgroup is where it was expected.
+    StartUnit {
+        /// The cgroup v2 tree.
+        mountpoint: PathBuf,
+        /// The unit's cgroup below the mount point.
+        path: PathBuf,
+        /// The unit.
+        unit: Unit,
+        /// Its properties, but for the process.
+        properties: Vec<Property>,
+    },
+    /// Tells systemd of limits that change.
+    SetProperties {
+        /// The container's unit.
+        unit: Unit,
+        /// What changes.
+        properties: Vec<Property>,
     },
     /// Gives controllers to the children of a cgroup v2 directory (`cgroup.subtree_control`).
     Enable {
@@ -111,6 +131,9 @@ impl Op {
             Self::Make { .. } if error.call == "cgroup.freeze" || error.call == "freezer.state" => {
                 Some("the cgroup exists already and is frozen")
             }
+            Self::StartUnit { .. } if error.errno == Errno::EEXIST => {
+                Some("another container has this unit, or davit delete --force has yet to end it")
+            }
             Self::Enable { .. } if error.errno == Errno::EBUSY => {
                 Some("a cgroup with processes of its own cannot give controllers to its children")
             }
@@ -123,11 +146,31 @@ impl Op {
         }
     }
 
-    /// The directory that this step works in.
+    /// The step in an error: as it prints, without what systemd is told in full.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self {
+            Self::StartUnit { unit, .. } | Self::SetProperties { unit, .. } => {
+                format!("systemd unit {:?}", unit.name)
+            }
+            step => step.to_string(),
+        }
+    }
+
+    /// Whether the step makes the cgroup around a process that is there already.
+    #[must_use]
+    pub const fn wants_process(&self) -> bool {
+        matches!(self, Self::StartUnit { .. })
+    }
+
+    /// The directory that this step works in; none where it is systemd that works.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         match self {
-            Self::Make { mountpoint, path, .. } => mountpoint.join(path),
+            Self::Make { mountpoint, path, .. } | Self::StartUnit { mountpoint, path, .. } => {
+                mountpoint.join(path)
+            }
+            Self::SetProperties { .. } => PathBuf::new(),
             Self::Enable { directory, .. }
             | Self::Write { directory, .. }
             | Self::CheckUsage { directory, .. }
@@ -147,6 +190,15 @@ impl fmt::Display for Op {
                     [] => Ok(()),
                     names => write!(f, " ({})", names.join(",")),
                 }
+            }
+            Self::StartUnit { mountpoint, path, unit, properties } => {
+                let directory = mountpoint.join(path);
+                write!(f, "cgroup systemd unit {:?} at {}:", unit.name, directory.display())?;
+                show_properties(f, properties)
+            }
+            Self::SetProperties { unit, properties } => {
+                write!(f, "cgroup systemd unit {:?}:", unit.name)?;
+                show_properties(f, properties)
             }
             Self::Enable { directory, needed, wanted, field } => {
                 write!(f, "cgroup enable below {}:", directory.display())?;
@@ -194,6 +246,10 @@ impl fmt::Display for Op {
             }
         }
     }
+}
+
+fn show_properties(f: &mut fmt::Formatter<'_>, properties: &[Property]) -> fmt::Result {
+    properties.iter().try_for_each(|property| write!(f, " {property}"))
 }
 
 fn show_write(

@@ -1,13 +1,14 @@
 //! config.json and host -> steps. Pure: nothing is looked up here.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
 use crate::path::below_mount;
 use crate::resources::{self, Plan};
-use crate::{Error, Host, Layout, Op, devices};
+use crate::{Error, Host, Layout, Op, devices, systemd};
 
 /// Controllers whose figures engines show (`podman stats`), also where no limit is asked for.
 const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
@@ -19,6 +20,8 @@ pub struct Request<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// `linux.cgroupsPath`.
     pub path: Option<&'a Path>,
+    /// `annotations`: those of `org.systemd.property.` are for the systemd driver.
+    pub annotations: Option<&'a HashMap<String, String>>,
     /// The container's id: the path, where none is given.
     pub id: &'a str,
     /// The host uid that the cgroup is given to (the spec's rules on cgroup ownership). Honoured on
@@ -48,17 +51,24 @@ pub struct Own<'a> {
 /// # Errors
 /// The field of config.json that cannot be applied on this host, and why.
 pub fn plan(request: &Request<'_>, host: &Host) -> Result<Vec<Op>, Error> {
-    let path = below_mount(request.path, request.id)?;
+    let path = match &host.systemd {
+        Some(systemd) => systemd::path(request, systemd)?,
+        None => below_mount(request.path, request.id)?,
+    };
     let mut limits = Plan::new(&host.layout, &path);
     if let Some(resources) = request.resources {
         resources::plan(&mut limits, resources)?;
     }
     let rules = devices::rules(request.resources)?;
-    if host.rootless && !host.writable {
+    if host.systemd.is_none() && host.rootless && !host.writable {
         return without_cgroup(request, limits.first_field());
     }
-    let mut ops = make(&path, &host.layout);
-    ops.extend(limits.into_ops(&ACCOUNTING));
+    let limits = limits.into_ops(&ACCOUNTING);
+    let mut ops = match &host.systemd {
+        Some(systemd) => vec![systemd::start(request, systemd, &host.layout, &limits)?],
+        None => make(&path, &host.layout),
+    };
+    ops.extend(limits);
     let asked = devices::asked(request.resources);
     ops.extend(devices::plan(&rules, asked, &path, host)?);
     if let (Some(uid), [], Some(tree)) =
@@ -66,12 +76,21 @@ pub fn plan(request: &Request<'_>, host: &Host) -> Result<Vec<Op>, Error> {
     {
         ops.push(Op::Delegate { directory: tree.mountpoint.join(&path), uid });
     }
-    ops.extend(own(request, &path, &host.layout)?);
+    ops.extend(own(request, &path, &host.layout, host.systemd.is_some())?);
     Ok(ops)
 }
 
-fn own(request: &Request<'_>, path: &Path, layout: &Layout) -> Result<Option<Op>, Error> {
+fn own(
+    request: &Request<'_>,
+    path: &Path,
+    layout: &Layout,
+    with_systemd: bool,
+) -> Result<Option<Op>, Error> {
     let Some(Own { name, field }) = request.own else { return Ok(None) };
+    if with_systemd {
+        // Its process enters it after it has executed, by a descriptor that it must have from birth.
+        return Err(Error::value(field.to_owned(), "is not for the systemd cgroup driver"));
+    }
     match (layout.hierarchies.as_slice(), &layout.unified) {
         ([], Some(tree)) => Ok(Some(Op::Own {
             directory: tree.mountpoint.join(path),

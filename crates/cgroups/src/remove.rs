@@ -28,6 +28,7 @@ impl Cgroup {
     /// [`Fault::Busy`] with the processes that are left at the deadline; a failed system call. A
     /// directory that is not there is as good as removed.
     pub fn remove(&self, deadline: Instant) -> Result<(), Fault> {
+        self.stop_unit(deadline);
         let trees = self.members.iter().map(|member| &member.directory);
         // Every tree, whatever became of the others.
         let failures: Vec<Fault> =
@@ -57,6 +58,15 @@ impl Cgroup {
         for parent in self.parents.iter().rev() {
             // In use by others, or gone: both are right.
             let _ = unlinkat(AT_FDCWD, parent, UnlinkatFlags::RemoveDir);
+        }
+    }
+
+    /// Ends the unit. Where systemd cannot be asked, or is too busy, it sees by itself that the cgroup
+    /// has become empty: then that is the end of the unit too.
+    fn stop_unit(&self, deadline: Instant) {
+        if let (Some(unit), Some(member)) = (&self.unit, self.members.first()) {
+            let half = deadline.saturating_duration_since(Instant::now()) / 2;
+            let _ = unit.stop(&member.path, Instant::now() + half);
         }
     }
 
@@ -180,7 +190,7 @@ mod tests {
 
     fn cgroup(directory: PathBuf) -> Cgroup {
         let member = Member { directory, path: "x".into(), controllers: Vec::new() };
-        Cgroup { members: vec![member], parents: Vec::new() }
+        Cgroup { members: vec![member], ..Cgroup::default() }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use sys::Failure;
 
 use crate::resources::{self, Plan};
-use crate::{Cgroup, Error, Fault, Layout, Op, apply, devices, file};
+use crate::{Cgroup, Context, Error, Fault, Layout, Op, Unit, apply, devices, file, systemd};
 
 /// The limits that new ones depend on, as they are now; -1 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Current {
     pub memory_and_swap: Option<i64>,
     /// Microseconds in each period: cgroup v2 keeps both in one file.
     pub quota: Option<i64>,
+    /// That period, of cgroup v2.
+    pub period: Option<u64>,
 }
 
 impl Current {
@@ -26,6 +28,8 @@ impl Current {
     /// # Errors
     /// A failed system call; a file that is not there is not one.
     pub fn read(cgroup: &Cgroup) -> Result<Self, Fault> {
+        let max = cgroup.read("", "cpu.max")?;
+        let period = max.as_deref().and_then(|text| text.split_whitespace().nth(1));
         let number = |controller: &str, file: &str| -> Result<Option<i64>, Fault> {
             Ok(cgroup.read(controller, file)?.as_deref().and_then(limit))
         };
@@ -35,7 +39,8 @@ impl Current {
                 limit => limit,
             },
             memory_and_swap: number("memory", "memory.memsw.limit_in_bytes")?,
-            quota: number("", "cpu.max")?,
+            quota: max.as_deref().and_then(limit),
+            period: period.and_then(|period| period.parse().ok()),
         })
     }
 }
@@ -50,7 +55,7 @@ fn limit(text: &str) -> Option<i64> {
     }
 }
 
-/// The steps that change the limits of a container's cgroup to those of `resources`. Devices are not
+/// The steps that change the limits of a container's cgroup, and of its unit where it has one, to those of `resources`. Devices are not
 /// among them: see [`plan_device_update`].
 ///
 /// # Errors
@@ -58,12 +63,17 @@ fn limit(text: &str) -> Option<i64> {
 pub fn plan_update(
     resources: &LinuxResources,
     path: &Path,
+    unit: Option<&Unit>,
     layout: &Layout,
     current: Current,
 ) -> Result<Vec<Op>, Error> {
     let mut plan = Plan::for_update(layout, path, current);
     resources::plan(&mut plan, resources)?;
-    Ok(plan.into_ops(&[]))
+    let ops = plan.into_ops(&[]);
+    match unit {
+        Some(unit) => Ok(systemd::update(ops, unit, current)),
+        None => Ok(ops),
+    }
 }
 
 /// The steps that put device rules after those of config.json and of every container, and after those
@@ -86,6 +96,8 @@ pub fn plan_device_update(
 pub struct Unfinished {
     /// The step that failed.
     pub failure: Failure,
+    /// systemd's words about it, if it was systemd's.
+    pub said: String,
     /// Files that were written before and could not be put back as they were.
     pub changed: Vec<PathBuf>,
 }
@@ -96,10 +108,11 @@ pub struct Unfinished {
 /// The step that failed.
 pub fn update(ops: &[Op]) -> Result<(), Unfinished> {
     let before: Vec<Option<Before>> = ops.iter().map(Before::of).collect();
-    let Err(failure) = apply(ops).map(drop) else { return Ok(()) };
+    let mut context = Context::default();
+    let Err(failure) = apply(ops, &mut context).map(drop) else { return Ok(()) };
     let done = before.iter().take(failure.op.saturating_add(1)).flatten().rev();
     let changed = done.filter(|before| !before.put_back()).map(|before| before.path.clone());
-    Err(Unfinished { failure, changed: changed.collect() })
+    Err(Unfinished { failure, said: context.said, changed: changed.collect() })
 }
 
 /// A file before it was written.
@@ -175,12 +188,25 @@ mod tests {
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
         };
         let of =
-            |members: Vec<Member>| Current::read(&Cgroup { members, parents: Vec::new() }).unwrap();
+            |members: Vec<Member>| Current::read(&Cgroup { members, ..Cgroup::default() }).unwrap();
         let both = of(vec![member("v2", &[]), member("memory", &["memory"])]);
-        let expected = Current { memory: Some(4096), memory_and_swap: Some(-1), quota: Some(-1) };
+        let expected = Current {
+            memory: Some(4096),
+            memory_and_swap: Some(-1),
+            quota: Some(-1),
+            period: Some(100_000),
+        };
         assert_eq!(both, expected);
         let v2 = of(vec![member("v2", &[])]);
-        assert_eq!(v2, Current { memory: Some(1), memory_and_swap: None, quota: Some(-1) });
+        assert_eq!(
+            v2,
+            Current {
+                memory: Some(1),
+                memory_and_swap: None,
+                quota: Some(-1),
+                period: Some(100_000)
+            }
+        );
         assert_eq!(of(vec![member("gone", &[])]), Current::default());
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cgroups::{Applied, Cgroup, Fault, Host, Join, Layout, Op, Request, apply, plan};
+use cgroups::{Applied, Cgroup, Context, Fault, Host, Join, Layout, Op, Request, apply, plan};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
@@ -66,13 +66,13 @@ impl Scene {
         let id = format!("davit-test-{}-{test}-{kind}", std::process::id());
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let request = Request { resources: Some(&resources), id: &id, ..Request::default() };
-        let host = Host { layout: layout.clone(), rootless: false, writable: true };
+        let host = Host { layout: layout.clone(), rootless: false, writable: true, systemd: None };
         let ops = plan(&request, &host).unwrap();
         Self { cgroup: Cgroup::planned(&ops), ops, host, id }
     }
 
     fn apply(&self) -> Applied {
-        apply(&self.ops).unwrap_or_else(|failure| {
+        apply(&self.ops, &mut Context::default()).unwrap_or_else(|failure| {
             panic!("{}: {}", self.ops[failure.op], failure.error);
         })
     }
@@ -227,7 +227,7 @@ fn a_record_alone_removes_half_a_cgroup() {
     for (kind, layout) in layouts() {
         let scene = Scene::new("half", kind, &layout, "{}");
         let half = scene.ops.len().div_ceil(2);
-        apply(&scene.ops[..half.min(scene.cgroup.members.len())]).unwrap();
+        apply(&scene.ops[..half.min(scene.cgroup.members.len())], &mut Context::default()).unwrap();
         assert!(scene.cgroup.members[0].directory.exists());
         let stored = serde_json::to_string(&scene.cgroup).unwrap();
         let record: Cgroup = serde_json::from_str(&stored).unwrap();
@@ -293,7 +293,7 @@ fn a_cgroup_in_use_is_refused() {
         scene.apply();
         let pid = scene.start(sleep);
         until("joined", || scene.cgroup.procs().unwrap() == [pid.as_raw()]);
-        let failure = apply(&scene.ops).unwrap_err();
+        let failure = apply(&scene.ops, &mut Context::default()).unwrap_err();
         let hint = scene.ops[failure.op].hint(&failure.error);
         assert_eq!(failure.error.errno, Errno::EBUSY, "{kind}");
         assert_eq!(hint, Some("the cgroup exists already and has processes in it"));
@@ -302,7 +302,7 @@ fn a_cgroup_in_use_is_refused() {
         until("empty", || scene.cgroup.procs().unwrap().is_empty());
 
         scene.cgroup.freeze(soon()).unwrap();
-        let failure = apply(&scene.ops).unwrap_err();
+        let failure = apply(&scene.ops, &mut Context::default()).unwrap_err();
         let hint = scene.ops[failure.op].hint(&failure.error);
         assert_eq!(hint, Some("the cgroup exists already and is frozen"), "{kind}");
     }

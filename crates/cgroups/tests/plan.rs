@@ -53,7 +53,7 @@ fn hybrid() -> Layout {
 }
 
 fn root(layout: Layout) -> Host {
-    Host { layout, rootless: false, writable: true }
+    Host { layout, rootless: false, writable: true, systemd: None }
 }
 
 fn resources(json: &str) -> LinuxResources {
@@ -85,8 +85,13 @@ fn a_plan_for_v2_reads_like_a_story() {
             "devices":[{"allow":false,"access":"rwm"}]}"#,
     );
     let path = Some(Path::new("/pod/web"));
-    let request =
-        Request { resources: Some(&resources), path, id: "web", owner: Some(1000), own: None };
+    let request = Request {
+        resources: Some(&resources),
+        path,
+        id: "web",
+        owner: Some(1000),
+        ..Request::default()
+    };
     let story: Vec<String> =
         plan(&request, &root(v2())).unwrap().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(story.join("\n"), @r#"
@@ -406,7 +411,7 @@ fn a_privileged_container_has_no_filter() {
 
 #[test]
 fn rootless_without_permission_has_no_cgroup_and_no_limits() {
-    let host = |writable| Host { layout: v2(), rootless: true, writable };
+    let host = |writable| Host { layout: v2(), rootless: true, writable, systemd: None };
     let denied = resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
     let request = Request { resources: Some(&denied), id: "web", ..Request::default() };
     assert!(plan(&request, &host(false)).unwrap().is_empty());

@@ -33,7 +33,7 @@ fn writes(ops: Vec<Op>) -> String {
 
 fn update(layout: &Layout, current: Current, json: &str) -> String {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
-    match plan_update(&resources, Path::new("web"), layout, current) {
+    match plan_update(&resources, Path::new("web"), None, layout, current) {
         Ok(ops) => writes(ops),
         Err(error) => error.to_string(),
     }
@@ -77,7 +77,8 @@ fn memory_and_swap_of_v1_are_never_the_wrong_way_round() {
 
 #[test]
 fn what_stays_counts_on_v2() {
-    let current = Current { memory: Some(100), memory_and_swap: None, quota: Some(5000) };
+    let current =
+        Current { memory: Some(100), memory_and_swap: None, quota: Some(5000), period: None };
     for (json, expected) in [
         (r#"{"memory":{"limit":200}}"#, "memory.max=200"),
         (r#"{"memory":{"swap":150}}"#, "memory.swap.max=50"),

@@ -27,11 +27,8 @@ pub(crate) const PAGE: Page = Page {
         ("--log-format text|json", "text is the default"),
         ("--log-level error|warning|info|debug", "error is the default"),
         ("--debug", "as --log-level debug"),
-        (
-            "--cgroup-manager cgroupfs|systemd|disabled",
-            "cgroupfs is the default; systemd is refused for now",
-        ),
-        ("--systemd-cgroup", "refused: the systemd driver is not built in yet"),
+        ("--cgroup-manager cgroupfs|systemd|disabled", "cgroupfs is the default"),
+        ("--systemd-cgroup", "as --cgroup-manager systemd"),
         ("--rootless true|false|auto", "accepted; davit sees it by itself"),
         ("-v, --version", "print the version, and what is built in"),
     ]],
@@ -91,7 +88,7 @@ impl Globals {
                 "--debug" => self.verbose = args::switch(parser, "--debug")?,
                 "--systemd-cgroup" => {
                     if args::switch(parser, "--systemd-cgroup")? {
-                        bail!(NO_SYSTEMD);
+                        self.cgroup_manager = CgroupManager::Systemd;
                     }
                 }
                 "--cgroup-manager" => self.cgroup_manager = manager(parser)?,
@@ -104,9 +101,6 @@ impl Globals {
         Ok(Next::Help)
     }
 }
-
-const NO_SYSTEMD: &str = "the systemd cgroup driver is not built in yet: use cgroupfs \
-    (podman: --cgroup-manager=cgroupfs; containerd: SystemdCgroup = false)";
 
 fn format(parser: &mut Parser) -> Result<LogFormat> {
     match args::text(parser, "--log-format")?.as_str() {
@@ -127,9 +121,9 @@ fn level(parser: &mut Parser) -> Result<bool> {
 fn manager(parser: &mut Parser) -> Result<CgroupManager> {
     match args::text(parser, "--cgroup-manager")?.as_str() {
         "cgroupfs" => Ok(CgroupManager::Cgroupfs),
+        "systemd" => Ok(CgroupManager::Systemd),
         "disabled" => Ok(CgroupManager::Disabled),
-        "systemd" => bail!(NO_SYSTEMD),
-        other => bail!("--cgroup-manager: {other:?} is none of cgroupfs, disabled, systemd"),
+        other => bail!("--cgroup-manager: {other:?} is none of cgroupfs, systemd, disabled"),
     }
 }
 

@@ -28,6 +28,7 @@ pub fn apply(ops: &[Op], slots: &Slots, channel: &Channel) -> Result<(), Failure
 pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Error> {
     match op {
         Op::EnterCgroup { slot } => write(slots.get(*slot)?, b"0").map(drop).during("write"),
+        Op::AwaitCgroup => await_go(channel),
         Op::OomScoreAdj(score) => {
             write_file(c"/proc/self/oom_score_adj", score.to_string().as_bytes())
         }

@@ -4,6 +4,7 @@
 //!
 //! | who sends | message | when | who waits |
 //! |---|---|---|---|
+//! | launched child | nothing | it is to be put into its cgroup by another | child, for `Go` |
 //! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
 //! | joining process | [`Message::Forked`] | it has made the second process and exits | second process, for `Go` |
 //! | init | [`Message::DeviceWanted`] | it is in its network namespace | init, for `Go` |

@@ -112,6 +112,9 @@ pub enum Op {
         /// The slot that holds the open file.
         slot: u16,
     },
+    /// Waits until the runtime has had it put into its cgroup by somebody else: before there are id
+    /// maps, so that it is still the process of the user who asks.
+    AwaitCgroup,
     /// `process.oomScoreAdj`, while /proc/self still belongs to the runtime's user (proc(5)).
     OomScoreAdj(i32),
     /// Joins a namespace by path (setns(2)).
@@ -175,6 +178,7 @@ impl fmt::Display for Op {
             |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         match self {
             Self::EnterCgroup { .. } => f.write_str("enter the cgroup"),
+            Self::AwaitCgroup => f.write_str("wait until it is in its cgroup"),
             Self::OomScoreAdj(score) => write!(f, "process.oomScoreAdj {score}"),
             Self::Join { kind, origin, .. } if origin.is_empty() => {
                 write!(f, "join the {kind} namespace")

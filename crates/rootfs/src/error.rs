@@ -19,12 +19,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A label where nothing knows labels.
-    #[error("{field}: this kernel has no SELinux")]
-    NoSelinux {
-        /// JSON path of the field.
-        field: String,
-    },
     /// Something that changes mounts, without a mount namespace to do it in.
     #[error("{field}: needs a mount namespace in linux.namespaces")]
     NoMountNamespace {

@@ -18,6 +18,7 @@ mod op;
 mod options;
 mod plan;
 pub mod supported;
+mod unmount;
 
 pub use apply::{Context, apply};
 pub use error::Error;
@@ -29,4 +30,6 @@ pub use op::{
 };
 pub use plan::{
     EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
+    root_of, without_effect,
 };
+pub use unmount::{mounts_below, unmount_below};

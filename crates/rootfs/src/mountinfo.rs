@@ -1,4 +1,4 @@
-//! The one thing that is read from mountinfo, and only for `--no-pivot`.
+//! What is read from mountinfo, and only where there is no pivot_root(2).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -11,6 +11,16 @@ pub fn proc_and_sys(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = lines.filter_map(place).collect();
     places.reverse();
     places
+}
+
+/// Id and place of each mount in the text of `/proc/self/mountinfo`, in its order.
+pub(crate) fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        Some((id, PathBuf::from(OsString::from_vec(unescape(fields.nth(3)?)))))
+    })
 }
 
 /// The mount point in one line, if its file system is procfs or sysfs (proc_pid_mountinfo(5)).
@@ -54,5 +64,7 @@ mod tests {
             25 27 0:21 / /a\\040b\\134c rw - proc none rw\n";
         let expected = ["/a b\\c", "/sys", "/proc"].map(PathBuf::from);
         assert_eq!(proc_and_sys(text), expected);
+        let last = mounts(text).last();
+        assert_eq!((mounts(text).count(), last), (4, Some((25, PathBuf::from("/a b\\c")))));
     }
 }

@@ -1,5 +1,6 @@
 //! The options of one mount: the table of the specification (config.md, "Linux mount options").
 
+use oci_spec::runtime::Mount;
 use sys::mount::Attr;
 
 use crate::Propagation;
@@ -175,6 +176,11 @@ impl Options {
         } else {
             self.data.push((index, option.to_owned()));
         }
+    }
+
+    /// Whether a mount with these options is a bind mount.
+    pub(crate) fn is_bind(&self, mount: &Mount) -> bool {
+        self.bind.is_some() || mount.typ().as_deref() == Some("bind")
     }
 
     /// Attributes where there is but one mount: the recursive ones mean it too.

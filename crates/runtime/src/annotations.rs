@@ -15,7 +15,8 @@ const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
 /// Every annotation that changes what is done, in alphabetical order; `docs/annotations.md` has
 /// the same list. Whoever lets strangers write annotations must know all of them.
-pub const KNOWN: [&str; 8] = [
+pub const KNOWN: [&str; 9] = [
+    cgroups::SYSTEMD_PROPERTY,
     rootfs::EPHEMERAL,
     rootfs::LAYERS,
     DELEGATE_CGROUP,

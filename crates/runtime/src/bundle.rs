@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sys::During;
 
 use crate::error::{Error, Result, Within};
-use crate::shape;
+use crate::{required, shape};
 
 /// The largest config.json that is read, in bytes.
 const MAX_SIZE: usize = 16 * 1024 * 1024;
@@ -103,10 +103,12 @@ pub(crate) fn read_regular(file: &OwnedFd) -> Result<Vec<u8>> {
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     shape::check(text)?;
     refuse_nul(text)?;
-    match from_json(text) {
+    let parsed = match from_json(text) {
         Ok(spec) => Ok((spec, Vec::new())),
         Err(error) => mended(text)?.ok_or(error),
-    }
+    }?;
+    required::check(text)?;
+    Ok(parsed)
 }
 
 /// Parses the process specification of `exec --process`.
@@ -116,7 +118,7 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
 pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
     shape::check(text)?;
     refuse_nul(text)?;
-    match from_json(text) {
+    let parsed = match from_json(text) {
         Ok(process) => Ok(process),
         Err(error) => {
             // The same leniency as for config.json, of which this is a part.
@@ -125,7 +127,9 @@ pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
             let process = mended.0.get("process").map(ToString::to_string).unwrap_or_default();
             from_json(process.as_bytes())
         }
-    }
+    }?;
+    required::check_process(text)?;
+    Ok(parsed)
 }
 
 /// Parses JSON, naming the field at fault: `linux.namespaces[2].type: unknown variant ...`.

@@ -20,6 +20,9 @@ pub(crate) fn check(spec: &Spec) -> Result<()> {
         Some(process) => check_process(process, "process")?,
         None => return Err(Error::new("process: is missing")),
     }
+    if spec.annotations().iter().flatten().any(|(key, _)| key.is_empty()) {
+        return Err(Error::new("annotations: a key is empty"));
+    }
     hooks(spec)
 }
 

@@ -88,6 +88,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         ops,
         slots: &start.slots,
         channel: &theirs,
+        other_end: ours.as_fd().as_raw_fd(),
         program: Program {
             file: file.as_fd(),
             argv: CArray::new(&argv),

@@ -14,7 +14,11 @@ use privileges::SecurityModules;
 use sys::{During, Slots};
 
 use crate::error::{Error, Result, Within};
+use crate::plan::{CgroupManager, CreateOptions};
 use crate::slot;
+
+const NO_SYSTEMD: &str = "without systemd use the cgroupfs driver \
+    (podman: --cgroup-manager=cgroupfs; containerd: SystemdCgroup = false)";
 
 /// Where the runtime itself is in each cgroup tree: the lines of /proc/self/cgroup (cgroups(7)).
 #[derive(Clone, Debug, Default)]
@@ -112,6 +116,24 @@ impl Host {
     #[must_use]
     pub const fn is_privileged(&self) -> bool {
         self.permitted & (1 << privileges::capability::SYS_ADMIN) != 0
+    }
+
+    /// The cgroups of this machine, and the systemd that makes them where that is asked for.
+    ///
+    /// # Errors
+    /// A failed system call; no systemd answers.
+    pub fn cgroups(
+        &self,
+        request: &cgroups::Request<'_>,
+        options: &CreateOptions,
+    ) -> Result<cgroups::Host> {
+        let rootless = self.uid != 0 || self.in_user_namespace;
+        let mut host = cgroups::Host::discover(request, rootless).within(|| "cgroups")?;
+        if options.cgroup_manager == CgroupManager::Systemd {
+            let found = cgroups::Systemd::discover().map_err(Error::from);
+            host.systemd = Some(found.map_err(|error| error.hint(NO_SYSTEMD))?);
+        }
+        Ok(host)
     }
 
     /// The security modules, looked for where the process has a label.

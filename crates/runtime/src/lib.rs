@@ -32,6 +32,7 @@ pub mod plan;
 mod process;
 mod program;
 pub mod record;
+mod required;
 mod shape;
 pub mod signal;
 mod slot;

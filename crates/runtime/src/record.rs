@@ -90,6 +90,9 @@ pub struct Record {
     pub resctrl: Option<cgroups::resctrl::Group>,
     /// Whether it has a pid namespace of its own: then its processes die with init.
     pub own_pid_namespace: bool,
+    /// The mounts below its root that were there before it; none where it has a mount namespace of
+    /// its own, and leaves no mounts.
+    pub mounts_before: Option<Vec<u64>>,
     /// `annotations` of config.json.
     pub annotations: BTreeMap<String, String>,
     /// The agent that its filter notifies.

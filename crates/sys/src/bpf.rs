@@ -14,6 +14,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
 
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
@@ -73,6 +74,20 @@ struct ById {
     prog_id: u32,
     next_id: u32,
     open_flags: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of the kernel's `struct bpf_prog_info`, up to the name.
+#[repr(C)]
+struct ProgramInfo {
+    before_name: [u64; 8],
+    name: [u8; 16],
 }
 
 /// The system call. `attr` must be one of the structures above, whose layout is the kernel's.
@@ -181,4 +196,19 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Error> {
     let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr, "bpf(BPF_PROG_GET_FD_BY_ID)")?;
     // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// The name that its maker gave a program (Linux 4.15), with zeroes behind it. See bpf(2).
+///
+/// # Errors
+/// None that is known.
+pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; 16], Error> {
+    let mut info = ProgramInfo { before_name: [0; 8], name: [0; 16] };
+    let mut attr = InfoByFd {
+        bpf_fd: raw(program),
+        info_len: size_of::<ProgramInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr, "bpf(BPF_OBJ_GET_INFO_BY_FD)")?;
+    Ok(info.name)
 }

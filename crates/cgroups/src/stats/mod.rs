@@ -112,7 +112,7 @@ mod tests {
                 name => name.split(',').map(str::to_owned).collect(),
             },
         };
-        Cgroup { members: names.into_iter().map(member).collect(), parents: Vec::new() }
+        Cgroup { members: names.into_iter().map(member).collect(), ..Cgroup::default() }
     }
 
     fn json(files: &[(&str, &str)]) -> serde_json::Value {

@@ -20,6 +20,7 @@ use nix::sys::stat::{Mode, umask};
 use sys::{Error, Failure, Slots};
 
 use self::log::Log;
+pub(crate) use self::root::directory;
 use crate::op::{Action, Op, Source};
 
 /// What operations leave for later ones.
@@ -59,7 +60,13 @@ impl Context {
     fn tree(&mut self, source: &Source, recursive: bool) -> Result<OwnedFd, Error> {
         match source {
             Source::Path(path) => clone_path(path, recursive),
-            Source::Slot(slot) => self.slots.take(*slot),
+            // mountinfo lists mounts by their ids, in the order they were made (Linux 6.8). A
+            // second copy makes that the order of the configuration, where the kernel copies what
+            // is not attached (Linux 6.15).
+            Source::Slot(slot) => {
+                let tree = self.slots.take(*slot)?;
+                Ok(sys::mount::clone_tree(tree.as_fd(), c"", recursive).unwrap_or(tree))
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn contain(propagation: Propagation) -> Result<(), Error> {
 }
 
 /// Opens a directory of the host. The configuration names it, and is trusted: links are followed.
-pub(super) fn directory(path: &CStr) -> Result<OwnedFd, Error> {
+pub(crate) fn directory(path: &CStr) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(AT_FDCWD, path, flags, Mode::empty()).during("open")
 }

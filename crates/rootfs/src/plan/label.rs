@@ -2,9 +2,11 @@
 
 use std::ffi::CString;
 
+use oci_spec::runtime::Spec;
+
 use super::{Planner, string};
-use crate::Error;
 use crate::op::Setting;
+use crate::{Error, Host};
 
 const FIELD: &str = "linux.mountLabel";
 
@@ -14,18 +16,26 @@ const UNLABELLED: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 /// Options that choose a context already.
 const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
+/// What `linux.mountLabel` says.
+pub(super) fn asked(spec: &Spec) -> Option<&str> {
+    let label = spec.linux().as_ref()?.mount_label().as_deref()?;
+    (!label.is_empty()).then_some(label)
+}
+
+/// A label of files protects nothing by itself: where no SELinux reads it, it is left out, which is
+/// said. (A label of the process would: without SELinux it is refused.)
+pub(super) fn without_effect(spec: &Spec, host: &Host) -> Option<String> {
+    let in_vain = asked(spec).is_some() && !host.selinux;
+    in_vain.then(|| format!("{FIELD}: has no effect: this kernel has no SELinux"))
+}
+
 impl<'a> Planner<'a> {
     fn label(&self) -> Option<&'a str> {
-        let label = self.spec.linux().as_ref()?.mount_label().as_deref()?;
-        (!label.is_empty()).then_some(label)
+        asked(self.spec).filter(|_| self.host.selinux)
     }
 
     pub(super) fn check_label(&self) -> Result<(), Error> {
-        match self.label() {
-            Some(_) if !self.host.selinux => Err(Error::NoSelinux { field: FIELD.to_owned() }),
-            Some(label) => string(FIELD, label).map(drop),
-            None => Ok(()),
-        }
+        asked(self.spec).map_or(Ok(()), |label| string(FIELD, label).map(drop))
     }
 
     /// The label as an option of a new file system, unless that chooses its own.

@@ -8,6 +8,7 @@ mod live;
 mod mounts;
 mod overlay;
 mod root;
+mod without_effect;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +18,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 pub use self::live::{plan_added, plan_removed};
 pub use self::root::{EPHEMERAL, LAYERS};
+pub use self::without_effect::without_effect;
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;
 use crate::{Console, Error, Host, Propagation};
@@ -31,7 +33,7 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     if planner.own_mounts {
         planner.everything()?;
     } else {
-        planner.root_only()?;
+        planner.in_our_mounts()?;
     }
     Ok(planner.finish())
 }
@@ -54,6 +56,18 @@ pub fn exec_terminal(process: &Process, console: Console) -> Result<Op, Error> {
     let size = terminal_size(process.console_size())?;
     let (master, terminal) = (console.master, console.terminal);
     Ok(Op::new("process.terminal", "", Action::Terminal { size, master, terminal }))
+}
+
+/// Plans how a further process gets into the root of a container in its own mount namespace: what
+/// is done before it joins the container's other namespaces, and what afterwards.
+#[must_use]
+pub fn root_of(init: i32) -> [Op; 2] {
+    let path = format!("/proc/{init}/root");
+    let open = CString::new(path.as_str()).unwrap_or_default();
+    [
+        Op::new("root.path", quoted(&path), Action::RootDirectory(open)),
+        Op::new("root", "", Action::Chroot { move_to_root: false }),
+    ]
 }
 
 fn terminal_size(asked: Option<oci_spec::runtime::Box>) -> Result<Option<(u16, u16)>, Error> {
@@ -131,20 +145,12 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Without a mount namespace only the root can be chosen: all else would change the host.
-    fn root_only(&mut self) -> Result<(), Error> {
+    /// The mount namespace of the runtime: mounts are made in the directory that becomes the root,
+    /// and whoever deletes the container takes them away ([`crate::unmount_below`]). What would
+    /// make a mount of the root itself is refused.
+    fn in_our_mounts(&mut self) -> Result<(), Error> {
         let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
         let linux = self.spec.linux().as_ref();
-        let given = |paths: Option<&Vec<String>>| paths.is_some_and(|paths| !paths.is_empty());
-        if self.spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty()) {
-            return refuse("mounts[0]");
-        }
-        if given(linux.and_then(|linux| linux.masked_paths().as_ref())) {
-            return refuse("linux.maskedPaths");
-        }
-        if given(linux.and_then(|linux| linux.readonly_paths().as_ref())) {
-            return refuse("linux.readonlyPaths");
-        }
         if linux.is_some_and(|linux| linux.rootfs_propagation().is_some()) {
             return refuse("linux.rootfsPropagation");
         }
@@ -155,10 +161,11 @@ impl<'a> Planner<'a> {
             return refuse("process.terminal");
         }
         self.root_directory()?;
+        self.mounts()?;
         self.devices()?;
-        let chroot = Action::Chroot { move_to_root: false };
-        self.enter.push(Op::new("root", "", chroot));
-        Ok(())
+        self.enter.insert(0, Op::new("root", "", Action::Chroot { move_to_root: false }));
+        self.read_only_paths()?;
+        self.masked_paths()
     }
 
     /// Reads `rootfsPropagation` and keeps the mounts made from now on in the namespace.

@@ -9,6 +9,7 @@ use sys::mount::Attr;
 
 use super::id_maps::IdMaps;
 use super::label::quoted_option;
+use super::without_effect::is_values;
 use super::{Planner, clean, path_string, quoted, string};
 use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Source, Target};
 use crate::options::{
@@ -268,7 +269,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn is_bind(&self) -> bool {
-        self.options.bind.is_some() || self.fstype == "bind"
+        self.options.is_bind(self.mount)
     }
 
     pub(super) fn op(&self, action: Action) -> Op {
@@ -300,9 +301,11 @@ impl<'a> Entry<'a> {
         self.source.map(|source| path_string(&format!("{}.source", self.field), source)).transpose()
     }
 
-    /// A bind is of a mount only: options of the file system cannot be honoured.
+    /// A bind is of a mount only: options of the file system cannot be honoured. One with a value
+    /// can be nothing else and has no effect, which is said; a word could be meant for the mount.
     pub(super) fn refuse_what_binds_lack(&self) -> Result<(), Error> {
-        if let Some((index, option)) = self.options.data.first() {
+        let words = self.options.data.iter().find(|(_, option)| !is_values(option));
+        if let Some((index, option)) = words {
             let field = format!("{}.options[{index}]", self.field);
             return Err(Error::invalid(field, option, "is not an option of a bind mount"));
         }

@@ -27,8 +27,8 @@ fn mounts_that_cannot_be() {
             r#"mounts[0].destination: "/proc": only a procfs can be mounted over /proc"#,
         ),
         (
-            bind("/a", &["ro", "mode=755"]),
-            r#"mounts[0].options[1]: "mode=755": is not an option of a bind mount"#,
+            bind("/a", &["ro", "mode=755,nosiud"]),
+            r#"mounts[0].options[1]: "mode=755,nosiud": is not an option of a bind mount"#,
         ),
         (
             bind("/a", &["sync"]),
@@ -84,11 +84,6 @@ fn a_cgroup_mount_needs_cgroups() {
 #[test]
 fn other_fields_that_cannot_be() {
     let table = [
-        (
-            "/linux/mountLabel",
-            json!("system_u:object_r:x"),
-            "linux.mountLabel: this kernel has no SELinux",
-        ),
         (
             "/linux/rootfsPropagation",
             json!("sharde"),
@@ -157,11 +152,8 @@ fn devices_that_cannot_be() {
 }
 
 #[test]
-fn without_a_mount_namespace_nothing_is_mounted() {
+fn without_a_mount_namespace_the_root_is_no_mount() {
     let table = [
-        ("/mounts", json!([{ "destination": "/a", "type": "tmpfs" }]), "mounts[0]"),
-        ("/linux/maskedPaths", json!(["/a"]), "linux.maskedPaths"),
-        ("/linux/readonlyPaths", json!(["/a"]), "linux.readonlyPaths"),
         ("/linux/rootfsPropagation", json!("shared"), "linux.rootfsPropagation"),
         ("/root/readonly", json!(true), "root.readonly"),
         (
@@ -178,6 +170,17 @@ fn without_a_mount_namespace_nothing_is_mounted() {
         let message = format!("{field}: needs a mount namespace in linux.namespaces");
         assert_eq!(error(&config), message);
     }
+}
+
+#[test]
+fn values_for_a_file_system_have_no_effect_on_a_bind_mount() {
+    let bind =
+        json!({ "destination": "/a", "source": "/s", "options": ["ro", "mode=755", "bind"] });
+    let tmpfs = json!({ "destination": "/b", "type": "tmpfs", "options": ["mode=755"] });
+    let config = config(&json!([tmpfs, bind]));
+    let spec = serde_json::from_value(config).unwrap();
+    let expected = r#"mounts[1].options[1]: "mode=755" has no effect on a bind mount"#;
+    assert_eq!(rootfs::without_effect(&spec, &host()), [expected]);
 }
 
 #[test]

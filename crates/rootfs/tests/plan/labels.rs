@@ -33,6 +33,17 @@ fn settings(action: &Action) -> Vec<String> {
     settings.iter().map(text).collect()
 }
 
+#[test]
+fn without_selinux_nothing_has_it_which_is_said() {
+    assert!(settings(&labelled(mount("tmpfs", &[]), &host())).is_empty());
+    let mut config = config(&json!([]));
+    config["linux"]["mountLabel"] = LABEL.into();
+    let spec = serde_json::from_value(config).unwrap();
+    let said = rootfs::without_effect(&spec, &host());
+    assert_eq!(said, ["linux.mountLabel: has no effect: this kernel has no SELinux"]);
+    assert!(rootfs::without_effect(&spec, &selinux()).is_empty());
+}
+
 fn selinux() -> Host {
     Host { selinux: true, ..host() }
 }

@@ -73,7 +73,7 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let Planned { mut plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
-    let record = record(id, &bundle, uid, &plan);
+    let record = record(id, &bundle, uid, &plan)?;
     let undertaking = Undertaking::new(record, entry, notifies);
     let (init, record, entry) = undertaking.carry_out(&mut plan, &bundle, request, slots, &root)?;
     Ok(Created { init, entry, record, root, warnings: plan.warnings, proxy: None })
@@ -92,9 +92,7 @@ pub(super) struct Planned {
 pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -> Result<Planned> {
     let host = Host::discover(options.cgroup_manager != CgroupManager::Disabled)?;
     own_user_namespace::complete(&mut bundle.spec, &host);
-    let rootless = host.uid != 0 || host.in_user_namespace;
-    let request = plan::cgroup_request(id, &bundle.spec);
-    let cgroups = cgroups::Host::discover(&request, rootless).within(|| "cgroups")?;
+    let cgroups = host.cgroups(&plan::cgroup_request(id, &bundle.spec), options)?;
     let mut slots = Slots::default();
     let found = Found::look(&bundle.spec, &mut slots)?;
     let plan =
@@ -102,10 +100,14 @@ pub(super) fn plan_here(id: &Id, bundle: &mut Bundle, options: &CreateOptions) -
     Ok(Planned { plan, slots, uid: host.uid })
 }
 
-fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
+fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let cgroup = cgroups::Cgroup::planned(&plan.cgroup);
-    Record {
+    let mounts_before = match plan.shares_mounts {
+        true => Some(rootfs::mounts_below(&plan.rootfs).within(|| "/proc/self/mountinfo")?),
+        false => None,
+    };
+    Ok(Record {
         version: VERSION,
         id: id.clone(),
         bundle: bundle.directory.clone(),
@@ -117,11 +119,12 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Record {
         cgroup: (!cgroup.is_empty()).then_some(cgroup),
         resctrl: plan.resctrl.as_ref().map(|(group, _)| group.clone()),
         own_pid_namespace: plan.own_pid_namespace,
+        mounts_before,
         annotations: plan.annotations.clone(),
         listener: plan.listener.clone(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
-    }
+    })
 }
 
 fn check_descriptors(options: &CreateOptions) -> Result<()> {

@@ -87,10 +87,10 @@ fn end(record: &Record, status: Status) -> Result<()> {
     if !is_empty {
         end_processes(record)?;
     }
-    match &record.resctrl {
-        Some(group) => group.remove().within(|| "linux.intelRdt"),
-        None => Ok(()),
+    if let Some(group) = &record.resctrl {
+        group.remove().within(|| "linux.intelRdt")?;
     }
+    unmount(record)
 }
 
 fn end_processes(record: &Record) -> Result<()> {
@@ -112,6 +112,15 @@ fn end_processes(record: &Record) -> Result<()> {
     }
 }
 
+/// What a container without a mount namespace of its own has mounted.
+pub(super) fn unmount(record: &Record) -> Result<()> {
+    match &record.mounts_before {
+        Some(others) => rootfs::unmount_below(&record.rootfs, others)
+            .within(|| format!("mounts below {}", record.rootfs.display())),
+        None => Ok(()),
+    }
+}
+
 /// Where a process hangs that even SIGKILL does not end.
 fn waits_in(pid: i32) -> String {
     let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
@@ -121,7 +130,7 @@ fn waits_in(pid: i32) -> String {
     }
 }
 
-fn poststop(record: &Record) -> Vec<String> {
+pub(super) fn poststop(record: &Record) -> Vec<String> {
     let status = Moment::Poststop.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
@@ -163,5 +172,5 @@ fn cgroup_at(layout: &cgroups::Layout, path: &Path) -> cgroups::Cgroup {
         path: path.to_owned(),
         controllers,
     });
-    cgroups::Cgroup { members: members.collect(), parents: Vec::new() }
+    cgroups::Cgroup { members: members.collect(), ..cgroups::Cgroup::default() }
 }

@@ -124,6 +124,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             process: &process,
             base: &base,
             kinds: &kinds,
+            init: init.pid,
             container: &container,
             legacy_cgroups,
             host: &host,

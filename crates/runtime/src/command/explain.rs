@@ -151,7 +151,7 @@ mod tests {
             controllers: controllers.to_vec(),
         };
         let layout = cgroups::Layout { unified: Some(unified), hierarchies: Vec::new() };
-        (host, cgroups::Host { layout, rootless: false, writable: true })
+        (host, cgroups::Host { layout, rootless: false, writable: true, systemd: None })
     }
 
     fn story(config: &str, options: &CreateOptions) -> String {

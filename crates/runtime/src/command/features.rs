@@ -43,7 +43,7 @@ pub fn features(about_the_program: &[(&str, &str)]) -> Value {
             "namespaces": NAMESPACES.map(Kind::name),
             "capabilities": privileges::capability::names().collect::<Vec<_>>(),
             "cgroup": {
-                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true
+                "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true
             },
             "seccomp": seccomp_features(),
             "apparmor": { "enabled": true },

@@ -1,11 +1,13 @@
 //! Making a container: the record before the deed, and everything taken back where a step fails.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use sys::{During, Slots};
 
@@ -34,11 +36,13 @@ pub(super) struct Undertaking {
     notifies: bool,
     /// Whether what is in its cgroup is ours to end.
     owns_cgroup: bool,
+    /// Whether it was there as far as hooks can see: those that are called after its end are due.
+    built: Cell<bool>,
 }
 
 impl Undertaking {
     pub(super) const fn new(record: Record, entry: Entry, notifies: bool) -> Self {
-        Self { record, entry, init: None, notifies, owns_cgroup: false }
+        Self { record, entry, init: None, notifies, owns_cgroup: false, built: Cell::new(false) }
     }
 
     /// Makes the container up to the point where its init waits.
@@ -81,7 +85,12 @@ impl Undertaking {
         if self.notifies {
             self.entry.make_notify_directory()?;
         }
-        let cgroup = self.make_cgroup(plan, &mut slots)?;
+        // A cgroup that is made around a process comes after it.
+        let comes_later = plan.cgroup.iter().any(cgroups::Op::wants_process);
+        let cgroup = match comes_later {
+            true => None,
+            false => self.make_cgroup(plan, None)?.and_then(|join| put(join, &mut slots)),
+        };
         self.make_resctrl_group(plan)?;
         if !request.options.start_at_once {
             slots.put(slot::START, start_socket::open(&self.entry)?);
@@ -103,11 +112,22 @@ impl Undertaking {
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
         })?;
-        let init = self.init.insert(init);
-        if let Some(group) = &self.record.resctrl {
-            group.assign(init.pid.as_raw()).within(|| "linux.intelRdt: tasks")?;
+        let pid = init.pid.as_raw();
+        self.init = Some(init);
+        if comes_later {
+            self.make_cgroup(plan, Some(pid))?;
         }
-        let hooks = |pid: Pid| run_hooks(plan, &self.record, &bundle.directory, pid);
+        if let Some(group) = &self.record.resctrl {
+            group.assign(pid).within(|| "linux.intelRdt: tasks")?;
+        }
+        let Some(init) = &mut self.init else { return Err(Error::new("init is gone")) };
+        if comes_later {
+            init.go()?;
+        }
+        let hooks = |pid: Pid| {
+            self.built.set(true);
+            run_hooks(plan, &self.record, &bundle.directory, pid)
+        };
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_oom(error, &self.record))?;
         if progress != Progress::Created {
@@ -123,26 +143,21 @@ impl Undertaking {
         }
     }
 
-    fn make_cgroup(&mut self, plan: &Plan, slots: &mut Slots) -> Result<Option<OwnedFd>> {
+    fn make_cgroup(&mut self, plan: &Plan, process: Option<i32>) -> Result<Option<cgroups::Join>> {
         let Some(cgroup) = self.record.cgroup.as_mut() else { return Ok(None) };
-        let applied = cgroups::apply(&plan.cgroup).map_err(|failure| {
-            let op = plan.cgroup.get(failure.op);
-            let step = op.map(ToString::to_string).unwrap_or_default();
-            let error = Error::from(failure.error).within(step);
-            match op.and_then(|op| op.hint(&failure.error)) {
-                Some(hint) => error.hint(hint),
-                None => error,
+        let mut context = cgroups::Context { process, ..cgroups::Context::default() };
+        let applied = match cgroups::apply(&plan.cgroup, &mut context) {
+            Ok(applied) => applied,
+            Err(failure) => {
+                let op = plan.cgroup.get(failure.op);
+                // A unit that exists is another's: it is not to be stopped.
+                let taken = failure.error.errno == Errno::EEXIST;
+                self.owns_cgroup &= !(taken && op.is_some_and(cgroups::Op::wants_process));
+                return Err(explain(op, &failure.error, &context.said));
             }
-        })?;
+        };
         cgroup.note_parents(&applied);
-        let join = applied.into_join(cgroup)?;
-        for (slot, file) in (slot::CGROUP..).zip(join.procs) {
-            slots.put(slot, file);
-        }
-        if let Some(own) = join.own {
-            slots.put(slot::DELEGATED, own);
-        }
-        Ok(join.into)
+        Ok(Some(applied.into_join(cgroup)?))
     }
 
     fn make_resctrl_group(&mut self, plan: &Plan) -> Result<()> {
@@ -200,6 +215,11 @@ impl Undertaking {
         };
         let group = self.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
         let removed = removed.map_err(Error::from).and(group.within(|| "linux.intelRdt"));
+        let removed = removed.and(super::delete::unmount(&self.record));
+        if self.built.get() {
+            // The error is the reason for all of this, and engines read one.
+            super::delete::poststop(&self.record);
+        }
         match removed {
             Ok(()) => match self.entry.remove(root) {
                 Ok(()) => error,
@@ -208,6 +228,31 @@ impl Undertaking {
             // The record stays for `delete --force`.
             Err(left) => error.hint(format!("left behind: {left}")),
         }
+    }
+}
+
+/// The ways into the cgroup that go by descriptor, to their slots; the one that goes by clone3(2).
+fn put(join: cgroups::Join, slots: &mut Slots) -> Option<OwnedFd> {
+    for (slot, file) in (slot::CGROUP..).zip(join.procs) {
+        slots.put(slot, file);
+    }
+    if let Some(own) = join.own {
+        slots.put(slot::DELEGATED, own);
+    }
+    join.into
+}
+
+/// What one step on the cgroup says of its failure.
+pub(super) fn explain(op: Option<&cgroups::Op>, error: &sys::Error, said: &str) -> Error {
+    let step = op.map(cgroups::Op::title).unwrap_or_default();
+    let explained = match said {
+        "" => Error::from(*error),
+        said => Error::new(format!("{error} ({said})")),
+    };
+    let explained = explained.within(step);
+    match op.and_then(|op| op.hint(error)) {
+        Some(hint) => explained.hint(hint),
+        None => explained,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use serde_json::{Map, Value};
 
+use super::undertaking::explain;
 use super::{LOCK, pause};
 use crate::bundle;
 use crate::error::{Error, Result, Within};
@@ -41,7 +42,7 @@ pub fn update(root: &Root, id: &Id, request: &UpdateRequest) -> Result<Vec<Strin
     let layout = cgroups::Layout::discover().within(|| "cgroups")?;
     let current = cgroups::Current::read(cgroup)?;
     let path = cgroup.members.first().map(|member| member.path.as_path()).unwrap_or(Path::new(""));
-    let mut ops = cgroups::plan_update(&resources, path, &layout, current)?;
+    let mut ops = cgroups::plan_update(&resources, path, cgroup.unit.as_ref(), &layout, current)?;
     if request.devices.is_empty() {
         apply(&ops)?;
         return Ok(warnings);
@@ -65,9 +66,8 @@ fn apply(ops: &[cgroups::Op]) -> Result<()> {
     cgroups::update(ops).map_err(|unfinished| {
         let failure = unfinished.failure;
         let op = ops.get(failure.op);
-        let error =
-            Error::from(failure.error).within(op.map(ToString::to_string).unwrap_or_default());
-        let hint = op.and_then(|op| op.hint(&failure.error)).map(str::to_owned);
+        let error = explain(op, &failure.error, &unfinished.said);
+        let hint = error.advice().map(str::to_owned);
         let changed: Vec<String> =
             unfinished.changed.iter().map(|path| path.display().to_string()).collect();
         let left = (!changed.is_empty())

@@ -49,6 +49,7 @@ pub fn request<'a>(id: &'a Id, spec: &'a Spec) -> cgroups::Request<'a> {
     cgroups::Request {
         resources: linux.and_then(|linux| linux.resources().as_ref()),
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        annotations: spec.annotations().as_ref(),
         id: id.as_str(),
         owner: owner(spec),
         own: None,
@@ -88,7 +89,12 @@ pub(super) fn view(
 ) -> Option<rootfs::Cgroups> {
     let place = |mountpoint: &Path, controllers: &[String]| {
         let made = ops.iter().find_map(|op| match op {
-            cgroups::Op::Make { mountpoint: made, path, .. } if made == mountpoint => Some(path),
+            cgroups::Op::Make { mountpoint: made, path, .. }
+            | cgroups::Op::StartUnit { mountpoint: made, path, .. }
+                if made == mountpoint =>
+            {
+                Some(path)
+            }
             _ => None,
         });
         match made {

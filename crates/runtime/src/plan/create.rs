@@ -59,10 +59,12 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
     let view = cgroup::view(&cgroups.layout, &cgroup, &host.cgroups);
     let rootfs_host = rootfs_host(bundle, host, view, meant.mount_context, options)?;
     let mut rootfs = rootfs::plan(spec, &rootfs_host)?;
+    let without_effect = rootfs::without_effect(spec, &rootfs_host);
     let outside = take_outside(spec, &rootfs_host, &mut rootfs);
     let annotations: BTreeMap<_, _> =
         spec.annotations().clone().unwrap_or_default().into_iter().collect();
     let hooks = runtime_hooks(spec)?;
+    let poststop = hook::plan(spec, Moment::Poststop)?;
     let way = Way {
         spec,
         process,
@@ -71,7 +73,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         namespaces: &namespaces,
         rootfs: &rootfs,
         ignored_signals: host.ignored_signals,
-        runtime_hooks: !hooks.is_empty(),
+        tells_when_built: !hooks.is_empty() || !poststop.is_empty(),
         hook_output: hook::OutputSlots::of(&meant.hook_output),
         told: &|moment| {
             state::for_hook(id.as_str(), moment.status(), &bundle.directory, &annotations)
@@ -100,11 +102,12 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         hooks,
         listener,
         poststart: hook::plan(spec, Moment::Poststart)?,
-        poststop: hook::plan(spec, Moment::Poststop)?,
+        poststop,
         rootfs: root_path(bundle),
         annotations,
         own_pid_namespace: is_new(spec, LinuxNamespaceType::Pid),
-        warnings: bundle.warnings.iter().cloned().chain(not_granted).collect(),
+        shares_mounts: !has(spec, LinuxNamespaceType::Mount),
+        warnings: [bundle.warnings.clone(), not_granted, without_effect].concat(),
     })
 }
 

@@ -49,6 +49,8 @@ pub struct ExecInputs<'a> {
     pub base: &'a Base,
     /// The namespaces to join.
     pub kinds: &'a [Kind],
+    /// The container's init.
+    pub init: i32,
     /// What confines the container's init.
     pub container: &'a InitPlan,
     /// How many files of cgroup v1 are entered through.
@@ -64,7 +66,7 @@ pub struct ExecInputs<'a> {
 /// # Errors
 /// The first field that cannot be applied.
 pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
-    let ExecInputs { id, process, base, kinds, container, host, options, .. } = *inputs;
+    let ExecInputs { id, process, base, kinds, init, container, host, options, .. } = *inputs;
     check_process(process, "process")?;
     let seccomp = container.sections.iter().find_map(|section| match section {
         Section::Seccomp(ops) => Some(ops.clone()),
@@ -100,6 +102,13 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         Section::Namespaces(namespaces::join_running(kinds, slot::PROCESS)),
         Section::Process(vec![Op::DieWithRuntime]),
     ];
+    if !kinds.contains(&Kind::Mount) {
+        // No mount namespace brings its root along. The container's is open before a namespace is
+        // joined: by then init is alive still, and the pid is its own.
+        let [open, enter] = rootfs::root_of(init);
+        list.insert(1, Section::Rootfs(vec![open]));
+        list.push(Section::Rootfs(vec![enter]));
+    }
     if process.terminal() == Some(true) {
         let console = rootfs::Console { master: slot::MASTER, terminal: slot::TERMINAL };
         list.push(Section::Rootfs(vec![rootfs::exec_terminal(process, console)?]));

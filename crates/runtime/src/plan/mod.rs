@@ -35,6 +35,8 @@ pub enum CgroupManager {
     /// The runtime writes the cgroup file system.
     #[default]
     Cgroupfs,
+    /// systemd makes it, as that of a transient unit.
+    Systemd,
     /// The container stays in the caller's cgroup.
     Disabled,
 }
@@ -136,4 +138,6 @@ pub struct Plan {
     pub own_pid_namespace: bool,
     /// What was asked for and cannot be given, where the spec wants no failure.
     pub warnings: Vec<String>,
+    /// Whether it has no mount namespace of its own.
+    pub shares_mounts: bool,
 }

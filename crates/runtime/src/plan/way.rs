@@ -24,8 +24,9 @@ pub(super) struct Way<'a> {
     pub(super) namespaces: &'a namespaces::Plan,
     pub(super) rootfs: &'a [rootfs::Op],
     pub(super) ignored_signals: u64,
-    /// Whether the runtime has hooks to run before the root changes.
-    pub(super) runtime_hooks: bool,
+    /// Whether the runtime has hooks to run before the root changes, or must know that it came to
+    /// that: hooks after the end are then due, whatever happens.
+    pub(super) tells_when_built: bool,
     /// Where hooks inside print to.
     pub(super) hook_output: OutputSlots,
     pub(super) told: Told<'a>,
@@ -62,6 +63,9 @@ impl Way<'_> {
         let trees = self.cgroup.iter().filter(is_legacy).count();
         let slots = (slot::CGROUP..).take(trees);
         let mut ops: Vec<_> = slots.map(|slot| namespaces::Op::EnterCgroup { slot }).collect();
+        if self.cgroup.iter().any(cgroups::Op::wants_process) {
+            ops.push(namespaces::Op::AwaitCgroup);
+        }
         ops.extend(self.process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
         ops.extend(self.namespaces.launch.iter().cloned());
         ops
@@ -81,7 +85,7 @@ impl Way<'_> {
             let plain_newlines = self.options.process.plain_newlines;
             ops.push(Op::SendConsole { slot: slot::MASTER, plain_newlines });
         }
-        if self.runtime_hooks {
+        if self.tells_when_built {
             ops.push(Op::RuntimeHooks);
         }
         ops.extend(self.hooks(Moment::CreateContainer)?);

@@ -1,0 +1,1 @@
+"""Runs the tests of opencontainers/runtime-tools against a runtime."""
