@@ -80,7 +80,7 @@ fn wait(
         }
     })?;
     if !keep {
-        let warnings = command::delete(&created.root, created.entry.id(), true)?;
+        let warnings = command::delete_ended(&created)?;
         output::warn(globals, &warnings);
     }
     Ok(foreground::outcome(code))
