@@ -4,22 +4,14 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 ARCH := $(shell uname -m)
-MUSL := $(ARCH)-unknown-linux-musl
-GNU := $(ARCH)-unknown-linux-gnu
-
-# A static binary: no interpreter of a container's root ever runs in our image. musl starts faster;
-# its std is used where it is installed.
-HAS_MUSL := $(shell test -d "$$(rustc --print target-libdir --target $(MUSL) 2>/dev/null)" && echo yes)
-TARGET ?= $(if $(HAS_MUSL),$(MUSL),$(GNU))
-STATIC := -C target-feature=+crt-static -C relocation-model=static
 
 # Where man(1) and the shells look.
 MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain build install uninstall demo test unit integration engines conformance conformance-vm vm test-vm lint fmt deps \
-	clean help
+.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order \
+	conformance conformance-vm vm test-vm lint fmt deps clean help
 
 all: build
 
@@ -29,11 +21,15 @@ toolchain:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends rustc-web cargo-web gcc libc6-dev >/dev/null; }
 
-## build: the static release binary, at target/davit
+## musl: installs what a build with musl takes: with rustup, or (as root) from Debian's packages
+musl: toolchain
+	@if command -v rustup >/dev/null; then rustup target add $(ARCH)-unknown-linux-musl; else \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends rustc-web cargo-web rust-web-src musl-tools gcc libc6-dev >/dev/null; fi
+
+## build: the static release binary, at target/davit; with musl where that is installed
 build: toolchain
-	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release -p davit --target $(TARGET)
-	@mkdir -p target
-	@ln -f target/$(TARGET)/release/davit target/davit 2>/dev/null || cp -f target/$(TARGET)/release/davit target/davit
+	CARGO="$(CARGO)" contrib/build.sh
 
 ## install: davit, its manual and completions, and podman's configuration for it
 install: build
@@ -78,6 +74,23 @@ integration: deps build
 ## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
 engines: deps build
 	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
+
+## bench: davit, crun, runc and the least that the kernel asks for, as a table (as root)
+bench: build
+	@integration/bench/setup.sh
+	@$(CARGO) build --locked --quiet --release -p bench
+	@DAVIT=target/davit BENCH_CACHE=integration/bench/cache target/release/bench $(BENCH) \
+		--write docs/performance.md docs/performance.svg
+
+## profile: where the time of `davit run` goes: system calls, page faults, and perf's samples (as root)
+profile: build
+	@integration/bench/setup.sh
+	@CARGO="$(CARGO)" integration/bench/profile.sh
+
+## link-order: traces the usual commands, for the order of functions in the binary (as root)
+link-order:
+	@integration/bench/setup.sh
+	@CARGO="$(CARGO)" integration/bench/profile.sh order
 
 ## conformance: opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
 conformance: build

@@ -20,7 +20,8 @@ fn scheduler() {
     for (scheduler, seen) in [
         (json!({ "policy": "SCHED_OTHER", "nice": -3 }), "17 -3 0 0"),
         (json!({ "policy": "SCHED_BATCH", "nice": 5 }), "25 5 0 3"),
-        (json!({ "policy": "SCHED_IDLE" }), "20 0 0 5"),
+        // Its niceness is the caller's: it counts for nothing.
+        (json!({ "policy": "SCHED_IDLE" }), " 0 5"),
         (
             json!({ "policy": "SCHED_BATCH", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] }),
             // What the shell forks is an ordinary process again.
@@ -28,7 +29,7 @@ fn scheduler() {
         ),
     ] {
         for out in in_both("scheduler", &scheduler, SCHEDULING) {
-            assert_eq!(out.trim(), seen, "{scheduler}");
+            assert!(out.trim().ends_with(seen), "{scheduler}: {out}");
         }
     }
 }

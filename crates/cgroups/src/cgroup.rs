@@ -105,6 +105,13 @@ impl Cgroup {
     /// # Errors
     /// [`Fault::Occupied`]; a failed system call.
     pub fn refuse_occupied(&self) -> Result<(), Fault> {
+        // Most often there is none yet.
+        let is_missing = |member: &Member| {
+            file::directory(&member.directory).is_err_and(|error| error.errno == Errno::ENOENT)
+        };
+        if self.members.iter().all(is_missing) {
+            return Ok(());
+        }
         let occupied = |reason| {
             let path = self.members.first().map(|member| member.directory.clone());
             Err(Fault::Occupied { path: path.unwrap_or_default(), reason })

@@ -12,7 +12,7 @@ use nix::poll::PollFlags;
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 use sys::During;
 
-use crate::cgroup::is_gone;
+use crate::cgroup::{Member, is_gone};
 use crate::freeze::{wait, wait_for_event};
 use crate::{Cgroup, Fault, file};
 
@@ -36,11 +36,29 @@ impl Cgroup {
         if let Some(first) = failures.into_iter().next() {
             return Err(first);
         }
+        self.remove_parents();
+        Ok(())
+    }
+
+    /// Removes the directories where that takes one rmdir(2) each; whether it did.
+    #[must_use]
+    pub fn remove_if_empty(&self) -> bool {
+        let gone = |member: &Member| {
+            let removed = unlinkat(AT_FDCWD, &member.directory, UnlinkatFlags::RemoveDir);
+            matches!(removed, Ok(()) | Err(Errno::ENOENT))
+        };
+        let removed = self.members.iter().all(gone);
+        if removed {
+            self.remove_parents();
+        }
+        removed
+    }
+
+    fn remove_parents(&self) {
         for parent in self.parents.iter().rev() {
             // In use by others, or gone: both are right.
             let _ = unlinkat(AT_FDCWD, parent, UnlinkatFlags::RemoveDir);
         }
-        Ok(())
     }
 
     /// Ends the unit. Where systemd cannot be asked, or is too busy, it sees by itself that the cgroup

@@ -18,6 +18,10 @@ use std::process::ExitCode;
 use crate::globals::Globals;
 use crate::output::Outcome;
 
+/// A command, and init all the more, is over before it has allocated much.
+#[global_allocator]
+static ARENA: sys::arena::Arena = sys::arena::Arena::new();
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     if arguments.next().is_some_and(|name| name.as_bytes() == runtime::INIT_NAME.as_bytes()) {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, sethostname, setresgid, setresuid, write};
+use nix::unistd::{sethostname, write};
 use sys::clone::{SIBLING, Side, fork};
 use sys::pidfd::{join_namespaces, unshare};
 use sys::{During, Error, Failure, Slots};
@@ -62,9 +62,8 @@ fn flags(kinds: &[Kind]) -> i32 {
 }
 
 fn become_root() -> Result<(), Error> {
-    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(gid, gid, gid).during("setresgid")?;
-    setresuid(uid, uid, uid).during("setresuid")
+    sys::process::set_gid(0)?;
+    sys::process::set_uid(0)
 }
 
 fn await_go(channel: &Channel) -> Result<(), Error> {

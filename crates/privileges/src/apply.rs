@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::{Mode, fstat, umask};
-use nix::unistd::{Gid, Pid, Uid, fchown, setresgid, setresuid};
+use nix::unistd::{Pid, Uid, fchown};
 use sys::{During, Error, Failure, capability as caps, process, sched};
 
 use crate::capability::numbers;
@@ -60,9 +60,8 @@ fn step(op: &Op) -> Result<(), Error> {
         Op::KeepCapabilities => process::set_keep_capabilities(true),
         Op::Groups(groups) => process::set_groups(groups),
         Op::Ids { uid, gid } => {
-            let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-            setresgid(gid, gid, gid).during("setresgid")?;
-            setresuid(uid, uid, uid).during("setresuid")
+            process::set_gid(*gid)?;
+            process::set_uid(*uid)
         }
         Op::RaiseEffective => {
             let now = caps::get()?;

@@ -1,10 +1,12 @@
 //! The bundle: config.json, read once and parsed, every fault with its place in the file.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 use oci_spec::runtime::Spec;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use crate::error::{Error, Result, Within};
 use crate::{required, shape};
 
 /// The largest config.json that is read, in bytes.
-const MAX_SIZE: u64 = 16 * 1024 * 1024;
+const MAX_SIZE: usize = 16 * 1024 * 1024;
 
 /// A bundle whose config.json could be read.
 #[derive(Debug)]
@@ -36,14 +38,16 @@ impl Bundle {
         let directory = std::fs::canonicalize(directory)
             .during("open")
             .within(|| format!("bundle {}", directory.display()))?;
-        if !directory.is_dir() {
-            return Err(Error::new(format!("bundle {}: not a directory", directory.display())));
-        }
         let path = match config {
             Some(config) => config.to_owned(),
             None => directory.join("config.json"),
         };
-        let text = read(&path).within(|| path.display().to_string())?;
+        let text = read(&path);
+        // That config.json was found in it says as much.
+        if (text.is_err() || config.is_some()) && !directory.is_dir() {
+            return Err(Error::new(format!("bundle {}: not a directory", directory.display())));
+        }
+        let text = text.within(|| path.display().to_string())?;
         let (spec, warnings) = parse(&text).within(|| path.display().to_string())?;
         Ok(Self { directory, spec, warnings })
     }
@@ -54,12 +58,8 @@ impl Bundle {
 /// # Errors
 /// Why it cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
-        .open(path)
-        .during("open")?;
-    read_regular(file)
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    read_regular(&openat(AT_FDCWD, path, flags, Mode::empty()).during("open")?)
 }
 
 /// The same, where `-` is standard input.
@@ -71,8 +71,8 @@ pub(crate) fn read_or_stdin(path: &Path) -> Result<Vec<u8>> {
         return read(path);
     }
     let mut text = Vec::new();
-    std::io::stdin().take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
-    if text.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(text) }
+    std::io::stdin().take(MAX_SIZE as u64 + 1).read_to_end(&mut text).during("read")?;
+    if text.len() > MAX_SIZE { Err(too_large()) } else { Ok(text) }
 }
 
 fn too_large() -> Error {
@@ -83,17 +83,19 @@ fn too_large() -> Error {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub(crate) fn read_regular(file: File) -> Result<Vec<u8>> {
-    let metadata = file.metadata().during("fstat")?;
-    if !metadata.is_file() {
+pub(crate) fn read_regular(file: &OwnedFd) -> Result<Vec<u8>> {
+    let stat = fstat(file).during("fstat")?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(Error::new("not a regular file"));
     }
-    if metadata.len() > MAX_SIZE {
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if size > MAX_SIZE {
         return Err(too_large());
     }
-    let mut text = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    file.take(MAX_SIZE + 1).read_to_end(&mut text).during("read")?;
-    if text.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(text) }
+    match sys::file::read_rest(file, size, MAX_SIZE) {
+        Err(sys::Error { errno: Errno::EFBIG, .. }) => Err(too_large()),
+        read => Ok(read?),
+    }
 }
 
 /// Parses config.json. What is unknown to this program's tables but allowed by the spec (a
@@ -101,13 +103,9 @@ pub(crate) fn read_regular(file: File) -> Result<Vec<u8>> {
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     shape::check(text)?;
     refuse_nul(text)?;
-    let parsed = match serde_json::from_slice(text) {
+    let parsed = match from_json(text) {
         Ok(spec) => Ok((spec, Vec::new())),
-        // Only a file that was refused is read a second time, for the place of its fault.
-        Err(_) => match from_json(text) {
-            Ok(spec) => Ok((spec, Vec::new())),
-            Err(error) => mended(text)?.ok_or(error),
-        },
+        Err(error) => mended(text)?.ok_or(error),
     }?;
     required::check(text)?;
     Ok(parsed)
@@ -139,6 +137,10 @@ pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
 /// # Errors
 /// The first fault.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
+    // Only a text that was refused is read a second time, for the place of its fault.
+    if let Ok(parsed) = serde_json::from_slice(text) {
+        return Ok(parsed);
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -158,7 +160,8 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> 
 /// The field that does.
 pub(crate) fn refuse_nul(text: &[u8]) -> Result<()> {
     const ESCAPED: &[u8] = br"\u0000";
-    if !text.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
+    // Hardly any text has a backslash.
+    if !text.contains(&b'\\') || !text.windows(ESCAPED.len()).any(|window| window == ESCAPED) {
         return Ok(());
     }
     let value: Value = from_json(text)?;

@@ -42,6 +42,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
+    /// Its plan, as it crossed.
+    pub(crate) encoded: Vec<u8>,
     /// Who is told of its system calls, once there is a filter.
     pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
@@ -66,7 +68,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let (ours, theirs) = Channel::pair()?;
     start.plan.channel = theirs.as_fd().as_raw_fd();
     start.plan.slots = start.slots.iter().map(|(slot, fd)| (slot, fd.as_raw_fd())).collect();
-    let bytes = program::sealed(c"davit:plan", &start.plan.encode()?)?;
+    let encoded = start.plan.encode()?;
+    let bytes = program::sealed(c"davit:plan", &encoded)?;
     let file = program::protected().within(|| "protect davit's own program")?;
     let ops = match start.plan.sections.first() {
         Some(Section::Namespaces(ops)) => ops.as_slice(),
@@ -98,6 +101,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
+        encoded,
         agent: None,
         id_maps: start.id_maps,
         moves: start.moves,

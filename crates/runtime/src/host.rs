@@ -89,25 +89,24 @@ impl Host {
     /// # Errors
     /// /proc is not there.
     pub fn discover(own_cgroup: bool) -> Result<Self> {
-        let read =
-            |path: &str| std::fs::read_to_string(path).during("open").within(|| path.to_owned());
-        let status = read("/proc/self/status")?;
+        let status = text("/proc/self/status")?;
+        // No name of a process can hold a line's end: it is written as `\n` there.
         let mask = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+            let value = status.split_once(name).and_then(|(_, rest)| rest.lines().next());
+            value.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
         };
         let in_user_namespace = in_user_namespace()?;
-        let setgroups = !in_user_namespace || read("/proc/self/setgroups")?.trim() == "allow";
+        let setgroups = !in_user_namespace || text("/proc/self/setgroups")?.trim() == "allow";
         let uid = nix::unistd::geteuid().as_raw();
         let cgroups = match own_cgroup && uid == 0 && !in_user_namespace {
             true => OurCgroups::default(),
-            false => OurCgroups(read("/proc/self/cgroup")?),
+            false => OurCgroups(text("/proc/self/cgroup")?),
         };
         Ok(Self {
             uid,
             in_user_namespace,
-            permitted: mask("CapPrm:"),
-            ignored_signals: mask("SigIgn:"),
+            permitted: mask("\nCapPrm:"),
+            ignored_signals: mask("\nSigIgn:"),
             setgroups,
             cgroups,
         })
@@ -177,8 +176,14 @@ pub(crate) fn has_selinux() -> bool {
 /// # Errors
 /// /proc is not there.
 pub(crate) fn in_user_namespace() -> Result<bool> {
-    let map = std::fs::read_to_string("/proc/self/uid_map").during("open");
-    Ok(!is_whole(&map.within(|| "/proc/self/uid_map")?))
+    Ok(!is_whole(&text("/proc/self/uid_map")?))
+}
+
+fn text(path: &str) -> Result<String> {
+    let bytes = sys::file::read_record(path).within(|| path.to_owned())?;
+    // What is asked for is ASCII; a process's name may be anything.
+    String::from_utf8(bytes)
+        .or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Whether a map is that of the first user namespace.

@@ -4,11 +4,11 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use namespaces::handshake::{Channel, MAX_DETAIL, Message, ReceiveError, Report};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, mkdirat, stat};
@@ -57,14 +57,14 @@ pub fn run(plan_fd: RawFd) -> i32 {
 }
 
 fn receive(plan_fd: RawFd) -> Option<InitPlan> {
-    let mut bytes = Vec::new();
-    File::from(process::take_inherited(plan_fd).ok()?).read_to_end(&mut bytes).ok()?;
-    InitPlan::decode(&bytes).ok()
+    let file = process::take_inherited(plan_fd).ok()?;
+    InitPlan::decode(&sys::file::read_rest(&file, 0, usize::MAX).ok()?).ok()
 }
 
 struct Init {
     channel: Channel,
     context: Context,
+    root: Option<OwnedFd>,
     preserved: u32,
     home: Option<CString>,
     in_working_directory: bool,
@@ -81,7 +81,8 @@ impl Init {
             process::set_close_on_exec(fd, true)?;
         }
         let preserved = plan.preserved;
-        Ok(Self { channel, context, preserved, home: None, in_working_directory: false })
+        let (root, home) = (None, None);
+        Ok(Self { channel, context, root, preserved, home, in_working_directory: false })
     }
 
     fn walk(&mut self, section: &Section) -> Result<(), (usize, Trouble)> {
@@ -146,13 +147,25 @@ impl Init {
                 Err(errno) => Err(sys::Error::new("setsid", errno).into()),
             },
             Op::Terminal { slot } => self.terminal(*slot),
-            Op::MakeWorkingDirectory { path } => Ok(make_missing_directory(path)?),
+            Op::MakeWorkingDirectory { path } => Ok(make_missing_directory(self.root()?, path)?),
             Op::WorkingDirectory { path, as_user } => self.enter_directory(path, *as_user),
             Op::Home { uid } => {
-                self.home = Some(home(*uid));
+                self.home = Some(home(self.root()?, *uid));
                 Ok(())
             }
             Op::Execute { candidates, args, env, .. } => Err(self.execute(candidates, args, env)),
+        }
+    }
+
+    /// The container's root: of a new one it is open already, of a running one after the join.
+    fn root(&mut self) -> Result<BorrowedFd<'_>, sys::Error> {
+        if self.root.is_none() && self.context.root().is_err() {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            self.root = Some(openat(AT_FDCWD, c"/", flags, Mode::empty()).during("open /")?);
+        }
+        match &self.root {
+            Some(root) => Ok(root.as_fd()),
+            None => self.context.root(),
         }
     }
 
@@ -200,7 +213,7 @@ impl Init {
         if self.in_working_directory {
             return Ok(());
         }
-        let directory = match open_directory(path) {
+        let directory = match open_directory(self.root()?, path) {
             // What the container's root may not enter, its user may: it tries later.
             Err(sys::Error { errno: Errno::EACCES, .. }) if !as_user => return Ok(()),
             opened => opened?,
@@ -313,31 +326,26 @@ fn is_directory(path: &CStr) -> bool {
     stat(path).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
-fn root() -> Result<OwnedFd, sys::Error> {
-    open(c"/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .during("open /")
-}
-
-fn open_directory(path: &CStr) -> Result<OwnedFd, sys::Error> {
-    open_in_root(root()?.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY, Links::Follow)
+fn open_directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, sys::Error> {
+    open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, Links::Follow)
 }
 
 /// Makes `path` if it is missing; what else is wrong with it is said when it is entered.
-fn make_missing_directory(path: &CStr) -> Result<(), sys::Error> {
-    match open_directory(path) {
-        Err(sys::Error { errno: Errno::ENOENT, .. }) => make_directories(path),
+fn make_missing_directory(root: BorrowedFd<'_>, path: &CStr) -> Result<(), sys::Error> {
+    match open_directory(root, path) {
+        Err(sys::Error { errno: Errno::ENOENT, .. }) => make_directories(root, path),
         _ => Ok(()),
     }
 }
 
 /// Makes the directories of `path` that are missing, each below the one before.
-fn make_directories(path: &CStr) -> Result<(), sys::Error> {
+fn make_directories(root: BorrowedFd<'_>, path: &CStr) -> Result<(), sys::Error> {
     let mut made = String::from("/");
     let text = path.to_string_lossy();
     for part in text.split('/').filter(|part| !part.is_empty()) {
         let above =
             CString::new(made.as_str()).map_err(|_| sys::Error::new("mkdirat", Errno::EINVAL))?;
-        let above = open_directory(&above)?;
+        let above = open_directory(root, &above)?;
         match mkdirat(&above, part, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(sys::Error::new("mkdirat", errno)),
@@ -349,14 +357,14 @@ fn make_directories(path: &CStr) -> Result<(), sys::Error> {
 }
 
 /// `HOME=` and the directory of `uid` in the container's /etc/passwd (passwd(5)), or `/`.
-fn home(uid: u32) -> CString {
-    let found = passwd_home(uid).unwrap_or_else(|| "/".to_owned());
+fn home(root: BorrowedFd<'_>, uid: u32) -> CString {
+    let found = passwd_home(root, uid).unwrap_or_else(|| "/".to_owned());
     CString::new(format!("HOME={found}")).unwrap_or_else(|_| c"HOME=/".to_owned())
 }
 
-fn passwd_home(uid: u32) -> Option<String> {
+fn passwd_home(root: BorrowedFd<'_>, uid: u32) -> Option<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-    let file = open_in_root(root().ok()?.as_fd(), c"/etc/passwd", flags, Links::Follow).ok()?;
+    let file = open_in_root(root, c"/etc/passwd", flags, Links::Follow).ok()?;
     let mut text = Vec::new();
     // The file is the container's: it may be anything, of any size.
     File::from(file).take(1 << 20).read_to_end(&mut text).ok()?;

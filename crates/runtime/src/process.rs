@@ -29,7 +29,7 @@ struct Stat {
 
 impl Stat {
     fn read(pid: i32) -> Option<Self> {
-        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&sys::file::read_record(format!("/proc/{pid}/stat").as_str()).ok()?)
     }
 
     /// The name stands in brackets and may hold anything, brackets too: it ends at the last one.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ROOT/ID/record.json   the record; replaced as a whole
-//! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures
-//! ROOT/ID/exec.json     what `exec` and `update` must know of config.json
+//! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures;
+//!                       and what `exec` and `update` must know of config.json
 //! ROOT/ID/devices.json  device rules that `update` has added
 //! ROOT/ID/start.sock    where a created container waits for `start` (start_socket.rs)
 //! ROOT/ID/notify/       what a container has as /run/notify, with the socket for its word `READY=1`
@@ -12,7 +12,7 @@
 //! The directory itself is the lock (flock(2)): it goes with the command that holds it.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -34,13 +34,16 @@ use crate::host::in_user_namespace;
 use crate::id::Id;
 use crate::plan::Base;
 use crate::process::Process;
+use crate::step::InitPlan;
 
 const RECORD: &str = "record.json";
 const FRESH: &str = "record.new";
 const PLAN: &str = "plan";
-const BASE: &str = "exec.json";
 const DEVICES: &str = "devices.json";
 const CGROUP: &str = "cgroup";
+
+/// What is in nearly every directory; more is looked for where these are not all.
+const USUAL: [&CStr; 4] = [c"start.sock", c"plan", c"cgroup", c"record.json"];
 
 /// The directory for the socket through which a container says that it is ready.
 pub const NOTIFY_DIRECTORY: &str = "notify";
@@ -157,8 +160,13 @@ impl Root {
     pub fn create(&self, id: &Id) -> Result<Entry> {
         let private = Mode::S_IRWXU;
         let make = || -> Result<Entry> {
-            std::fs::create_dir_all(&self.path).during("mkdir")?;
-            let root = directory(nix::fcntl::AT_FDCWD, &self.path)?;
+            let root = match directory(nix::fcntl::AT_FDCWD, &self.path) {
+                Err(sys::Error { errno: Errno::ENOENT, .. }) => {
+                    std::fs::create_dir_all(&self.path).during("mkdir")?;
+                    directory(nix::fcntl::AT_FDCWD, &self.path)?
+                }
+                opened => opened?,
+            };
             match mkdirat(&root, id.as_str(), private) {
                 Err(Errno::EEXIST) => Err(Error::new("a container with this id exists already")),
                 made => Ok(made.during("mkdir")?),
@@ -225,11 +233,43 @@ fn directory<P: ?Sized + nix::NixPath>(
     openat(at, path, flags, Mode::empty()).during("open")
 }
 
+fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
+    match unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed.during("rmdir"),
+    }
+}
+
 /// The directory of one container.
 #[derive(Debug)]
 pub struct Entry {
     id: Id,
     directory: OwnedFd,
+}
+
+/// The file that [`Entry::write_plan`] writes.
+#[derive(Debug, Deserialize)]
+pub struct Kept {
+    plan: Vec<u8>,
+    base: Vec<u8>,
+}
+
+impl Kept {
+    /// The plan that init walks.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn plan(&self) -> Result<InitPlan> {
+        InitPlan::decode(&self.plan).within(|| PLAN)
+    }
+
+    /// What further processes must know of config.json.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn base(&self) -> Result<Base> {
+        crate::bundle::from_json(&self.base).within(|| PLAN)
+    }
 }
 
 /// A lock on a container; it ends when this is dropped.
@@ -335,37 +375,26 @@ impl Entry {
         self.replace(DEVICES, rules)
     }
 
-    /// Keeps the plan that init walks.
+    /// Keeps the plan that init walks, and what further processes must know of config.json.
     ///
     /// # Errors
     /// ENOSPC and the like.
-    pub fn write_plan(&self, bytes: &[u8]) -> Result<()> {
-        self.write(PLAN, bytes).within(|| PLAN)
+    pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<()> {
+        let base = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
+        let kept = postcard::to_stdvec(&(plan, base.as_slice()));
+        let kept = kept.map_err(|error| Error::new(error.to_string()))?;
+        self.write(PLAN, &kept).within(|| PLAN)
     }
 
-    /// The plan that init walks.
-    ///
-    /// # Errors
-    /// It is missing.
-    pub fn plan(&self) -> Result<Vec<u8>> {
-        self.read(PLAN).within(|| PLAN)
-    }
-
-    /// Keeps what `exec` must know of config.json.
-    ///
-    /// # Errors
-    /// ENOSPC and the like.
-    pub fn write_base(&self, base: &Base) -> Result<()> {
-        let text = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
-        self.write(BASE, &text).within(|| BASE)
-    }
-
-    /// What `exec` must know of config.json.
+    /// What [`Entry::write_plan`] has kept.
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub fn base(&self) -> Result<Base> {
-        self.read(BASE).and_then(|text| crate::bundle::from_json(&text)).within(|| BASE)
+    pub fn kept(&self) -> Result<Kept> {
+        let decode = |bytes: Vec<u8>| {
+            postcard::from_bytes(&bytes).map_err(|error| Error::new(format!("decode: {error}")))
+        };
+        self.read(PLAN).and_then(decode).within(|| PLAN)
     }
 
     /// Notes where the cgroup will be, in a form that cannot be half written.
@@ -405,47 +434,57 @@ impl Entry {
     /// EROFS and the like.
     pub fn remove(&self, root: &Root) -> Result<()> {
         let path = root.path.join(self.id.as_str());
-        let mut names: Vec<CString> = Vec::new();
-        let mut listing = nix::dir::Dir::openat(
-            &self.directory,
-            ".",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .during("opendir")?;
+        let remove = || match remove_directory(&path) {
+            Err(sys::Error { errno: Errno::ENOTEMPTY, .. }) => {
+                self.unlink_notify_socket()?;
+                self.unlink(&self.names()?)?;
+                remove_directory(&path)
+            }
+            removed => removed,
+        };
+        let usual = USUAL.map(CString::from);
+        self.unlink(&usual).and_then(|()| remove()).within(|| path.display().to_string())
+    }
+
+    fn unlink_notify_socket(&self) -> std::result::Result<(), sys::Error> {
+        match std::fs::remove_file(self.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.during("unlink"),
+        }
+    }
+
+    fn names(&self) -> std::result::Result<Vec<CString>, sys::Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing =
+            nix::dir::Dir::openat(&self.directory, ".", flags, Mode::empty()).during("opendir")?;
+        let mut names = Vec::new();
         for entry in listing.iter() {
             let name = entry.during("readdir")?.file_name().to_owned();
             if !matches!(name.to_bytes(), b"." | b"..") {
                 names.push(name);
             }
         }
-        let unlink = || -> std::result::Result<(), sys::Error> {
-            match std::fs::remove_file(self.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Ok(names)
+    }
+
+    fn unlink(&self, names: &[CString]) -> std::result::Result<(), sys::Error> {
+        for name in names {
+            match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                Err(Errno::ENOENT) => {}
+                Err(Errno::EISDIR | Errno::EPERM) => {
+                    unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::RemoveDir)
+                        .during("rmdir")?;
+                }
                 removed => removed.during("unlink")?,
             }
-            for name in &names {
-                match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-                    Err(Errno::ENOENT) => {}
-                    Err(Errno::EISDIR | Errno::EPERM) => {
-                        unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::RemoveDir)
-                            .during("rmdir")?;
-                    }
-                    removed => removed.during("unlink")?,
-                }
-            }
-            match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &path, UnlinkatFlags::RemoveDir) {
-                Err(Errno::ENOENT) => Ok(()),
-                removed => removed.during("rmdir"),
-            }
-        };
-        unlink().within(|| path.display().to_string())
+        }
+        Ok(())
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = openat(&self.directory, name, flags, Mode::empty()).during("open")?;
-        crate::bundle::read_regular(File::from(file))
+        crate::bundle::read_regular(&file)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), sys::Error> {

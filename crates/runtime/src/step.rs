@@ -15,7 +15,7 @@ use crate::hook::{Hook, OutputSlots};
 pub const INIT_NAME: &str = "davit:init";
 
 /// The whole way of one process into a container.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InitPlan {
     /// What is done, in order. The first section is done before init executes.
     pub sections: Vec<Section>,

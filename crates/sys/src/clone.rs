@@ -1,7 +1,6 @@
 //! `clone3(2)`: start a process straight in its namespaces and its cgroup.
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -33,7 +32,7 @@ pub struct Child {
 const STACK: usize = 64 * 1024;
 
 #[repr(C, align(16))]
-struct Stack(MaybeUninit<[u8; STACK]>);
+struct Stack([u8; STACK]);
 
 /// Makes a child that runs `body` on a stack of its own and exits with its result.
 ///
@@ -49,7 +48,8 @@ pub fn spawn<F>(flags: u64, cgroup: Option<BorrowedFd<'_>>, body: F) -> Result<C
 where
     F: FnMut() -> i32,
 {
-    let mut stack = Stack(MaybeUninit::uninit());
+    // Not here: an array of this size in a frame is touched page by page, used or not.
+    let mut stack = Box::<Stack>::new_uninit();
     let mut pidfd: RawFd = -1;
     let mut body = body;
     // SAFETY: clone_args is plain integers; all zeroes is its documented default.
@@ -58,7 +58,7 @@ where
     args.pidfd = (&raw mut pidfd) as u64;
     // A child that joins its creator's siblings may not name an exit signal (clone(2), EINVAL).
     args.exit_signal = if flags & SIBLING == 0 { libc::SIGCHLD as u64 } else { 0 };
-    args.stack = (&raw mut stack) as u64;
+    args.stack = stack.as_mut_ptr() as u64;
     args.stack_size = STACK as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;

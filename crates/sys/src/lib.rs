@@ -5,11 +5,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod arena;
 pub mod bpf;
 pub mod capability;
 pub mod clone;
 mod error;
 pub mod eventfd;
+pub mod file;
 pub mod mount;
 pub mod network;
 pub mod path;

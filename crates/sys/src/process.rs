@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 use crate::Error;
@@ -130,9 +129,6 @@ pub fn is_open(fd: RawFd) -> bool {
 /// # Errors
 /// EBADF where no such descriptor is open.
 pub fn take_inherited(fd: RawFd) -> Result<OwnedFd, Error> {
-    if fd < 0 || !is_open(fd) {
-        return Err(Error::new("fcntl", Errno::EBADF));
-    }
     set_close_on_exec(fd, true)?;
     // SAFETY: the descriptor is open, and by the contract of the one who passed its number it is
     // for us alone.
@@ -158,13 +154,33 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32, Error> {
     check("keyctl", ret).map(|serial| serial as i32)
 }
 
-/// setgroups(2) of this process.
+/// setgroups(2) of this process. The system call itself, as in the two below: the C libraries' look
+/// for other threads first, of which there are none.
 ///
 /// # Errors
 /// EPERM where /proc/self/setgroups says deny, EINVAL for an id that is not mapped.
 pub fn set_groups(groups: &[libc::gid_t]) -> Result<(), Error> {
     // SAFETY: pointer and length are of one slice.
-    check("setgroups", unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }.into()).map(drop)
+    let ret = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    check("setgroups", ret).map(drop)
+}
+
+/// setresgid(2) of this process, all three ids at once.
+///
+/// # Errors
+/// EPERM, EINVAL for an id that is not mapped.
+pub fn set_gid(gid: libc::gid_t) -> Result<(), Error> {
+    // SAFETY: the call takes three integers.
+    check("setresgid", unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// setresuid(2) of this process, all three ids at once.
+///
+/// # Errors
+/// EPERM, EINVAL for an id that is not mapped, EAGAIN (RLIMIT_NPROC).
+pub fn set_uid(uid: libc::uid_t) -> Result<(), Error> {
+    // SAFETY: the call takes three integers.
+    check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
 /// Sets the disposition of every signal of `mask` (bit n-1 is signal n) to the default, and blocks

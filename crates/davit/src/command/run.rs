@@ -88,7 +88,7 @@ fn wait(
         output::explain_end(globals, &reason);
     }
     if !keep {
-        let warnings = command::delete(&created.root, created.entry.id(), true)?;
+        let warnings = command::delete_ended(&created)?;
         output::warn(globals, &warnings);
     }
     Ok(foreground::outcome(code))

@@ -81,6 +81,9 @@ fn clone_path(path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
 /// # Errors
 /// The index in `ops` of the first that failed, and the system call.
 pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
+    if ops.is_empty() {
+        return Ok(());
+    }
     // Every mode below is written out; a mask would only take bits away from device nodes.
     let mask = umask(Mode::empty());
     let result = ops.iter().enumerate().try_for_each(|(index, op)| {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
 use sys::mount::{Change, change_root};
@@ -23,7 +23,7 @@ pub(super) fn contain(propagation: Propagation) -> Result<(), Error> {
 /// Opens a directory of the host. The configuration names it, and is trusted: links are followed.
 pub(crate) fn directory(path: &CStr) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(path, flags, Mode::empty()).during("open")
+    openat(AT_FDCWD, path, flags, Mode::empty()).during("open")
 }
 
 pub(super) fn place(tree: BorrowedFd<'_>, at: &Place) -> Result<(), Error> {

@@ -71,12 +71,12 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
         None => false,
     };
     check_descriptors(&request.options)?;
-    let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
+    let Planned { mut plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan)?;
     let undertaking = Undertaking::new(record, entry, notifies);
-    let (init, record, entry) = undertaking.carry_out(&plan, &bundle, request, slots, &root)?;
+    let (init, record, entry) = undertaking.carry_out(&mut plan, &bundle, request, slots, &root)?;
     Ok(Created { init, entry, record, root, warnings: plan.warnings, proxy: None })
 }
 
@@ -165,8 +165,6 @@ pub fn start_at_once(mut created: Created, request: &CreateRequest) -> Result<Cr
         created.init.agent = agent::call(&created.record)?;
         created.init.go()?;
         created.init.listen(&|_| Ok(()))?;
-        created.record.stage = Stage::Running;
-        created.entry.write_record(&created.record)?;
         super::start::after_start(&created.record)?;
         match created.proxy.take_if(|_| request.nobody_waits) {
             Some(proxy) => proxy.wait(created.init.pidfd.as_fd(), created.init.pid.as_raw()),

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{LOCK, kill};
+use super::{Created, LOCK, kill};
 use crate::annotations::HookOutput;
 use crate::error::{Error, Result, Within};
 use crate::hook::{Hook, Moment, Output};
 use crate::id::Id;
-use crate::record::{Entry, Record, Root};
+use crate::record::{Entry, Lock, Record, Root};
 use crate::state::{self, Status};
 
 /// How long the kernel may take to end processes and let go of their cgroup.
@@ -23,11 +23,7 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
     let Some(entry) = root.find(id)? else {
         return if force { Ok(Vec::new()) } else { Err(Error::new("container does not exist")) };
     };
-    if force {
-        // Before the lock: a command that waits for the container lets go of it when that ends.
-        end_now(&entry);
-    }
-    let _lock = match entry.lock(LOCK) {
+    let _lock = match lock(&entry, force) {
         Err(error) if force && error.message() == "container does not exist" => {
             return Ok(Vec::new());
         }
@@ -38,18 +34,43 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
         Err(error) if force => return delete_damaged(root, &entry, &error),
         Err(error) => return Err(error.hint("delete --force removes what is left of it")),
     };
-    match Status::of(&record) {
-        Status::Running | Status::Paused if !force => {
-            let status = Status::of(&record).name();
-            return Err(Error::new(format!("cannot delete a container that is {status}"))
-                .hint("stop it first, or use --force"));
-        }
-        _ => {}
+    let status = Status::of(&record);
+    if !force && matches!(status, Status::Running | Status::Paused) {
+        let status = status.name();
+        return Err(Error::new(format!("cannot delete a container that is {status}"))
+            .hint("stop it first, or use --force"));
     }
-    end(&record)?;
-    let warnings = poststop(&record);
+    forget(root, &entry, &record, status)
+}
+
+/// Deletes a container that `run` has waited for: it knows all that it needs.
+///
+/// # Errors
+/// It cannot be removed. That somebody else has done so is none.
+pub fn delete_ended(created: &Created) -> Result<Vec<String>> {
+    let _lock = match lock(&created.entry, true) {
+        Err(error) if error.message() == "container does not exist" => return Ok(Vec::new()),
+        locked => locked?,
+    };
+    forget(&created.root, &created.entry, &created.record, Status::Stopped)
+}
+
+fn forget(root: &Root, entry: &Entry, record: &Record, status: Status) -> Result<Vec<String>> {
+    end(record, status)?;
+    let warnings = poststop(record);
     entry.remove(root)?;
     Ok(warnings)
+}
+
+fn lock(entry: &Entry, force: bool) -> Result<Lock> {
+    if force {
+        if let Ok(lock) = entry.lock(Duration::ZERO) {
+            return Ok(lock);
+        }
+        // A command that waits for the container lets go of it when that ends.
+        end_now(entry);
+    }
+    entry.lock(LOCK)
 }
 
 /// What can be ended is ended; the second try, with the lock, says what cannot.
@@ -59,7 +80,20 @@ fn end_now(entry: &Entry) {
     }
 }
 
-fn end(record: &Record) -> Result<()> {
+fn end(record: &Record, status: Status) -> Result<()> {
+    // Only a cgroup without processes can be removed: then there is nobody to be ended.
+    let is_empty = status == Status::Stopped
+        && record.cgroup.as_ref().is_some_and(cgroups::Cgroup::remove_if_empty);
+    if !is_empty {
+        end_processes(record)?;
+    }
+    if let Some(group) = &record.resctrl {
+        group.remove().within(|| "linux.intelRdt")?;
+    }
+    unmount(record)
+}
+
+fn end_processes(record: &Record) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     kill::everything(record, libc::SIGKILL)?;
     if let Some(init) = record.init
@@ -72,13 +106,10 @@ fn end(record: &Record) -> Result<()> {
         ))
         .hint(waits_in(init.pid)));
     }
-    if let Some(group) = &record.resctrl {
-        group.remove().within(|| "linux.intelRdt")?;
+    match &record.cgroup {
+        Some(cgroup) => Ok(cgroup.remove(deadline)?),
+        None => Ok(()),
     }
-    if let Some(cgroup) = &record.cgroup {
-        cgroup.remove(deadline)?;
-    }
-    unmount(record)
 }
 
 /// What a container without a mount namespace of its own has mounted.
@@ -104,12 +135,12 @@ pub(super) fn poststop(record: &Record) -> Vec<String> {
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
     let state = format!("{before}0{after}");
-    // The bundle may be gone by now.
-    let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
     let mut warnings = Vec::new();
     if record.poststop.is_empty() {
         return warnings;
     }
+    // The bundle may be gone by now.
+    let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
     // Hooks clean up: they run also where their log cannot be written any more.
     let output = Output::open(&HookOutput::of(&record.annotations)).unwrap_or_else(|error| {
         warnings.push(error.to_string());

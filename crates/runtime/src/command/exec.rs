@@ -25,7 +25,6 @@ use crate::process::Process;
 use crate::record::{Record, Root};
 use crate::slot;
 use crate::state::Status;
-use crate::step::InitPlan;
 
 /// What the command line changes of the container's own process.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +93,8 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         return Err(Error::new("container is paused"));
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-    let base = entry.base()?;
+    let kept = entry.kept()?;
+    let (container, base) = (kept.plan()?, kept.base()?);
     let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
@@ -104,7 +104,6 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     };
     plan::fit_terminal(&mut process, &request.options);
     check_terminal(&process, request)?;
-    let container = InitPlan::decode(&entry.plan()?)?;
     let host = Host::discover(true)?;
     let kinds = kinds(&base, init)?;
     run_initially_on(&process)?;

@@ -19,7 +19,7 @@ mod want_of_memory;
 use std::time::Duration;
 
 pub use create::{CreateRequest, Created, create, start_at_once};
-pub use delete::delete;
+pub use delete::{delete, delete_ended};
 pub use events::{Event, events, statistics};
 pub use exec::{ExecRequest, Executed, ProcessChanges, exec};
 pub use explain::{Explanation, explain};

@@ -32,7 +32,7 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
     let record = entry.record()?;
     Status::of_living(&record)?;
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-    let base = entry.base()?;
+    let base = entry.kept()?.base()?;
     if !base.kinds.contains(&namespaces::Kind::Mount) {
         return Err(Error::new("mounts: the container has no mount namespace of its own"));
     }

@@ -37,7 +37,7 @@ pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
         (Some(manager), Some(init)) => Ready::prepare(&entry, manager, init)?,
         _ => None,
     };
-    let plan = InitPlan::decode(&entry.plan()?)?;
+    let plan = entry.kept()?.plan()?;
     command(&entry, plan, &record).map_err(|error| with_want_of_memory(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;

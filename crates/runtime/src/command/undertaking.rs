@@ -52,7 +52,7 @@ impl Undertaking {
     /// What could not be done; everything before it is taken back.
     pub(super) fn carry_out(
         mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         bundle: &Bundle,
         request: &CreateRequest,
         slots: Slots,
@@ -66,7 +66,7 @@ impl Undertaking {
 
     fn make(
         &mut self,
-        plan: &Plan,
+        plan: &mut Plan,
         bundle: &Bundle,
         request: &CreateRequest,
         mut slots: Slots,
@@ -106,7 +106,7 @@ impl Undertaking {
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
         let init = execute::start(Start {
-            plan: plan.init.clone(),
+            plan: std::mem::take(&mut plan.init),
             born: &plan.born,
             id_maps: plan.id_maps.clone(),
             moves: plan.moves.clone(),
@@ -187,10 +187,11 @@ impl Undertaking {
         if let Some(socket) = &request.pidfd_socket {
             handover::process(socket, &init.pidfd)?;
         }
-        self.entry.write_plan(&plan.init.encode()?)?;
-        self.entry.write_base(&base(plan, bundle)?)?;
+        self.entry.write_plan(&init.encoded, &base(plan, bundle)?)?;
         self.record.init = Some(Process::of(init.pid.as_raw())?);
-        self.record.stage = Stage::Created;
+        // `run` goes on at once: it writes down what will be. Init ends with it where that fails.
+        self.record.stage =
+            if request.options.start_at_once { Stage::Running } else { Stage::Created };
         self.entry.write_record(&self.record)?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, init.pid.as_raw())?;

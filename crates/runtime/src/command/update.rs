@@ -47,7 +47,7 @@ pub fn update(root: &Root, id: &Id, request: &UpdateRequest) -> Result<Vec<Strin
         apply(&ops)?;
         return Ok(warnings);
     }
-    let config = entry.base()?.devices;
+    let config = entry.kept()?.base()?.devices;
     let mut before = entry.device_rules()?;
     // Last: these alone cannot be put back.
     let devices = cgroups::plan_device_update(&config, &before, &request.devices, path, &layout)?;

@@ -72,8 +72,10 @@ pub(super) fn find(process: &Process, options: &ProcessOptions) -> Result<Op> {
 
 /// For a new container alone: a misspelt `--workdir` of `exec` is an error, and leaves nothing in
 /// the container.
-pub(super) fn make_working_directory(process: &Process) -> Result<Op> {
-    Ok(Op::MakeWorkingDirectory { path: working_directory(process)? })
+pub(super) fn make_working_directory(process: &Process) -> Result<Option<Op>> {
+    let path = working_directory(process)?;
+    let is_root = path.as_bytes() == b"/";
+    Ok((!is_root).then_some(Op::MakeWorkingDirectory { path }))
 }
 
 fn working_directory(process: &Process) -> Result<CString> {

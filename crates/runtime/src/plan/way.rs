@@ -36,14 +36,18 @@ impl Way<'_> {
     /// The sections up to the last hook before the user's program.
     pub(super) fn sections(&self) -> Result<Vec<Section>> {
         let [outside, build, enter] = rootfs::phases(self.rootfs);
-        let begin =
-            vec![stage(c"davit:ns"), Op::DieWithRuntime, Op::DefaultSignals(self.ignored_signals)];
+        let mut begin = vec![Op::DieWithRuntime, Op::DefaultSignals(self.ignored_signals)];
+        let mut entered = vec![stage(c"davit:root")];
+        if !self.namespaces.enter.is_empty() {
+            begin.insert(0, stage(c"davit:ns"));
+            // The death signal of the first process is not that of a second one.
+            entered.push(Op::DieWithRuntime);
+        }
         Ok(vec![
             Section::Namespaces(self.launch()),
             Section::Process(begin),
             Section::Namespaces(self.namespaces.enter.clone()),
-            // The death signal of the first process is not that of a second one.
-            Section::Process(vec![stage(c"davit:root"), Op::DieWithRuntime]),
+            Section::Process(entered),
             Section::Namespaces(self.configure()),
             Section::Rootfs([outside, build].concat()),
             Section::Process(self.before_root()?),
@@ -93,8 +97,8 @@ impl Way<'_> {
         let process: &ProcessOptions = &self.options.process;
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
         let mut ops = program::session(self.process);
+        ops.extend(program::make_working_directory(self.process)?);
         ops.extend([
-            program::make_working_directory(self.process)?,
             program::find(self.process, process)?,
             Op::Stage(name),
             Op::Created,

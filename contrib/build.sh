@@ -1,0 +1,39 @@
+#!/bin/sh
+# Builds the static davit and puts it at target/davit. With musl where a toolchain for it is installed: a
+# process begins three times as fast as with glibc. rustup has musl's standard library ready-made; Debian's
+# packages have its source, and it is built along (`make musl` installs either).
+set -eu
+cd "$(dirname "$0")/.."
+
+cargo=${CARGO:-cargo}
+musl=$(uname -m)-unknown-linux-musl
+flags="-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,$PWD/contrib/link-order.ld"
+sysroot=$(rustc --print sysroot)
+
+has_std() {
+    [ -d "$sysroot/lib/rustlib/$1/lib" ]
+}
+
+if [ -n "${TARGET:-}" ]; then
+    target=$TARGET
+elif has_std "$musl"; then
+    target=$musl
+elif [ -d "$sysroot/lib/rustlib/src/rust/library/std" ] && command -v musl-gcc >/dev/null; then
+    target=$musl
+    # The unwinder is not used (panic = abort), but asked for.
+    mkdir -p target/musl
+    echo '/* empty */' >target/musl/libunwind.a
+    flags="$flags -C linker=musl-gcc -C link-self-contained=no -L native=$PWD/target/musl"
+    # Building the standard library is not stable, though it is Debian's own compiler and source.
+    export RUSTC_BOOTSTRAP=1
+    set -- --config 'unstable.build-std=["std","panic_abort"]' --config 'unstable.build-std-features=[]' "$@"
+else
+    target=$(uname -m)-unknown-linux-gnu
+fi
+
+# shellcheck disable=SC2086 # CARGO may be several words
+RUSTFLAGS="$flags" $cargo build --locked --release -p davit --target "$target" "$@"
+# A copy, and not a link: what a linker has written lies in the page cache in small pieces, and a process
+# takes up to a third longer to start from it than from a file that was written in one go.
+cp -f "target/$target/release/davit" target/davit.new
+mv -f target/davit.new target/davit

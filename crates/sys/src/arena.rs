@@ -1,0 +1,185 @@
+//! An allocator for a process that ends soon: a pointer that moves up, and nothing given back.
+//!
+//! musl's own costs a system call for each few pages and is several times slower than glibc's; a
+//! command of ours allocates some hundred kilobytes in all. What is larger, or comes after the arena
+//! is full, is the system allocator's: a process that runs for long grows no further than that.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Pages that are never touched cost nothing.
+const SIZE: usize = 1 << 20;
+
+/// Nothing larger is taken from the arena.
+const LARGEST: usize = 1 << 16;
+
+/// The arena, in zeroed memory of the program itself: it takes no system call to get.
+#[repr(C, align(4096))]
+pub struct Arena {
+    memory: UnsafeCell<[u8; SIZE]>,
+    used: AtomicUsize,
+}
+
+// SAFETY: each byte of `memory` is given to one caller only, by the atomic `used`.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// An arena of which nothing is used.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "a static needs a const fn")]
+    pub const fn new() -> Self {
+        Self { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
+    }
+
+    fn start(&self) -> usize {
+        self.memory.get() as usize
+    }
+
+    fn owns(&self, pointer: *mut u8) -> bool {
+        (pointer as usize).wrapping_sub(self.start()) < SIZE
+    }
+}
+
+// SAFETY: blocks do not overlap (`used` only grows over what was given out, and shrinks only by the
+// block at its very end, which its owner gives back), they are inside `memory`, and aligned: `memory`
+// is aligned to a page, larger alignments go to `System`. What `owns` denies came from `System`.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() <= LARGEST && layout.align() <= 4096 {
+            let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                let end = aligned(used, layout) + layout.size();
+                (end <= SIZE).then_some(end)
+            });
+            if let Ok(used) = taken {
+                let at = aligned(used, layout);
+                // SAFETY: `at + size` is at most `SIZE`, as was just checked.
+                return unsafe { self.memory.get().cast::<u8>().add(at) };
+            }
+        }
+        // SAFETY: the layout is the caller's, as `System` wants it.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if self.owns(pointer) {
+            self.give_back(pointer, layout.size());
+        } else {
+            // SAFETY: it is not from the arena, so `System` gave it, for this layout.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !self.owns(pointer) {
+            // SAFETY: it is not from the arena, so `System` gave it, for this layout.
+            return unsafe { System.realloc(pointer, layout, size) };
+        }
+        if self.resize_last(pointer, layout.size(), size) {
+            return pointer;
+        }
+        // SAFETY: `size` is not zero and fits with this alignment: `GlobalAlloc::realloc` demands it.
+        unsafe {
+            let fresh = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !fresh.is_null() {
+                std::ptr::copy_nonoverlapping(pointer, fresh, layout.size().min(size));
+                self.dealloc(pointer, layout);
+            }
+            fresh
+        }
+    }
+}
+
+/// The next place for a block: alignments are powers of two.
+const fn aligned(used: usize, layout: Layout) -> usize {
+    (used + layout.align() - 1) & !(layout.align() - 1)
+}
+
+impl Arena {
+    /// The block at the very end can grow and shrink where it is: a text that is being built.
+    fn resize_last(&self, pointer: *mut u8, old: usize, new: usize) -> bool {
+        let at = (pointer as usize).wrapping_sub(self.start());
+        let (end, wanted) = (at + old, at + new);
+        wanted <= SIZE
+            && self
+                .used
+                .compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    fn give_back(&self, pointer: *mut u8, size: usize) {
+        self.resize_last(pointer, size, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn blocks_are_aligned_apart_and_keep_their_bytes() {
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let blocks: Vec<_> = (0..200usize)
+            .map(|n| {
+                let layout = layout(n * 7 % 300 + 1, 1 << (n % 9));
+                // SAFETY: no layout is of size zero, and what is given is at least that large.
+                let at = unsafe {
+                    let at = arena.alloc(layout);
+                    at.write_bytes(n as u8, layout.size());
+                    at
+                };
+                assert!(arena.owns(at));
+                assert_eq!(at as usize % layout.align(), 0);
+                (at, layout, n as u8)
+            })
+            .collect();
+        for (at, layout, byte) in blocks {
+            // SAFETY: the block was written above, all of it.
+            let content = unsafe { std::slice::from_raw_parts(at, layout.size()) };
+            assert!(content.iter().all(|found| *found == byte));
+        }
+    }
+
+    #[test]
+    fn the_last_block_grows_where_it_is_and_an_earlier_one_moves() {
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let small = layout(8, 8);
+        // SAFETY: as the trait demands: blocks of this arena, with the layouts they were given by.
+        unsafe {
+            let first = arena.alloc(small);
+            first.write_bytes(7, 8);
+            assert_eq!(arena.realloc(first, small, 64), first);
+            let second = arena.alloc(small);
+            let moved = arena.realloc(first, layout(64, 8), 128);
+            assert!(moved > second && *moved == 7 && *moved.add(7) == 7);
+            arena.dealloc(moved, layout(128, 8));
+            assert_eq!(arena.alloc(small), moved);
+        }
+    }
+
+    #[test]
+    fn what_is_large_or_too_much_is_the_systems() {
+        static ARENA: Arena = Arena::new();
+        let arena = &ARENA;
+        let (large, part) = (layout(LARGEST + 1, 1), layout(LARGEST, 1));
+        // SAFETY: as above.
+        unsafe {
+            let at = arena.alloc(large);
+            assert!(!arena.owns(at));
+            arena.dealloc(at, large);
+            for _ in 0..SIZE / LARGEST {
+                assert!(arena.owns(arena.alloc(part)));
+            }
+            let over = arena.alloc(part);
+            assert!(!arena.owns(over));
+            let over = arena.realloc(over, part, 2 * LARGEST);
+            arena.dealloc(over, layout(2 * LARGEST, 1));
+        }
+    }
+}

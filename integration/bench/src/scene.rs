@@ -1,0 +1,92 @@
+//! The place where everything is measured: a cgroup, a mount namespace and a tmpfs of our own, all of
+//! which end with the bench.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+/// Runs this program again in a cgroup made for it, and removes that afterwards.
+pub(crate) fn with_own_cgroup() -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "the bench makes namespaces and cgroups: run it as root");
+    let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let is_v2 = |tree: &&&str| {
+        statfs(**tree).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC)
+    };
+    let Some(tree) = trees.iter().find(is_v2) else { bail!("there is no cgroup v2 here") };
+    let cgroup = Path::new(tree).join(format!("davit-test-bench-{}", std::process::id()));
+    fs::create_dir(&cgroup).context("mkdir of a cgroup")?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .arg("--inside")
+        .env("BENCH_CGROUP", &cgroup)
+        .status();
+    for below in ["work/caller", "work", "bench", ""] {
+        // Whatever is still used is said by the last one.
+        let _ = fs::remove_dir(cgroup.join(below));
+    }
+    ensure!(!cgroup.exists(), "{} is not empty", cgroup.display());
+    ensure!(status?.success(), "the bench failed");
+    Ok(())
+}
+
+/// Newer peers find newer libraries: in /mnt, and (for runc, which clears its environment for what it
+/// executes) in the places of the host's.
+fn give_libraries(libraries: &Path) -> Result<()> {
+    let none: Option<&str> = None;
+    mount(Some(libraries), "/mnt", none, MsFlags::MS_BIND, none).context("/mnt")?;
+    for library in fs::read_dir(libraries)? {
+        let library = library?;
+        let host = Path::new(HOST_LIBRARIES).join(library.file_name());
+        if host.exists() {
+            mount(Some(&library.path()), &host, none, MsFlags::MS_BIND, none)
+                .with_context(|| host.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Debian's.
+const HOST_LIBRARIES: &str = "/lib/x86_64-linux-gnu";
+
+/// Where things are.
+pub(crate) struct Scene {
+    /// Bundles, state directories: a tmpfs, as /run is.
+    pub(crate) directory: PathBuf,
+    /// What setup.sh made.
+    pub(crate) cache: PathBuf,
+    /// The cgroup in which all that is measured happens.
+    pub(crate) cgroup: PathBuf,
+}
+
+impl Scene {
+    pub(crate) fn enter() -> Result<Self> {
+        let cache = std::env::var_os("BENCH_CACHE").context("BENCH_CACHE is not set")?;
+        let cache = fs::canonicalize(cache).context("BENCH_CACHE: run setup.sh")?;
+        let outside = PathBuf::from(std::env::var_os("BENCH_CGROUP").context("BENCH_CGROUP")?);
+        fs::write(outside.join("cgroup.procs"), "0").context("enter the cgroup")?;
+        // With a cgroup namespace our cgroup is the top of the tree: no other is ever touched.
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).context("unshare")?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount /")?;
+        let top = Path::new("/sys/fs/cgroup");
+        mount(Some("none"), top, Some("cgroup2"), MsFlags::empty(), none).context("cgroup2")?;
+        for below in ["bench", "work", "work/caller"] {
+            fs::create_dir(top.join(below)).context("mkdir of a cgroup")?;
+        }
+        fs::write(top.join("bench/cgroup.procs"), "0").context("enter the cgroup")?;
+        let directory = cache.join("scene");
+        fs::create_dir_all(&directory)?;
+        mount(Some("scene"), &directory, Some("tmpfs"), MsFlags::empty(), none).context("tmpfs")?;
+        let libraries = cache.join("peers/lib");
+        if libraries.exists() {
+            give_libraries(&libraries)?;
+        }
+        nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
+        Ok(Self { directory, cache, cgroup: top.join("work") })
+    }
+}
