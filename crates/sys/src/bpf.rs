@@ -105,6 +105,19 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
+/// The verifier gives up with `EAGAIN` where a signal is pending, which the return to us delivers: another attempt
+/// finds none. A flood of signals has to end all the same.
+fn load(attr: &mut Load, call: &'static str) -> Result<libc::c_long, Error> {
+    const ATTEMPTS: usize = 16;
+    for _ in 1..ATTEMPTS {
+        match bpf(BPF_PROG_LOAD, attr, call) {
+            Err(error) if error.errno == Errno::EAGAIN => {}
+            result => return result,
+        }
+    }
+    bpf(BPF_PROG_LOAD, attr, call)
+}
+
 /// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2).
 ///
 /// # Errors
@@ -129,7 +142,7 @@ pub fn load_device_filter(program: &[Instruction]) -> Result<OwnedFd, Error> {
         prog_flags: 0,
         prog_name,
     };
-    let fd = bpf(BPF_PROG_LOAD, &mut attr, call)?;
+    let fd = load(&mut attr, call)?;
     // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
@@ -211,4 +224,53 @@ pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; 16], Error> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr, "bpf(BPF_OBJ_GET_INFO_BY_FD)")?;
     Ok(info.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    extern "C" fn nothing(_: libc::c_int) {}
+
+    /// As long as the kernel takes, so that signals meet it: 1000 of `r1 = n`, then `exit`.
+    fn long_program() -> Vec<Instruction> {
+        let set = |register, immediate| Instruction {
+            code: 0xb7,
+            registers: register,
+            offset: 0,
+            immediate,
+        };
+        let mut program: Vec<_> = (0..1000).map(|n| set(1, n)).collect();
+        program.push(set(0, 1));
+        program.push(Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 });
+        program
+    }
+
+    #[test]
+    fn signals_do_not_stop_the_verifier() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        // SAFETY: the handler does nothing, so it may interrupt anything.
+        unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as libc::sighandler_t) };
+        // SAFETY: always succeeds.
+        let us = unsafe { libc::pthread_self() };
+        let over = AtomicBool::new(false);
+        let program = long_program();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // SAFETY: the thread outlives the scope that waits for this one.
+                    unsafe { libc::pthread_kill(us, libc::SIGUSR1) };
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            });
+            let failed = (0..200).find_map(|_| load_device_filter(&program).err());
+            over.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
 }
