@@ -3,6 +3,7 @@
 //! This crate talks to people: arguments in, output and exit code out. What is done is in the
 //! crate `runtime`.
 
+#![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod args;
@@ -12,8 +13,8 @@ mod globals;
 mod output;
 mod page;
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::process::ExitCode;
 
 use crate::globals::Globals;
 use crate::output::Outcome;
@@ -22,28 +23,34 @@ use crate::output::Outcome;
 #[global_allocator]
 static ARENA: sys::arena::Arena = sys::arena::Arena::new();
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    if arguments.next().is_some_and(|name| name.as_bytes() == runtime::INIT_NAME.as_bytes()) {
+#[cfg(not(test))]
+sys::entry!(enter);
+
+/// The exit code of the program.
+#[cfg_attr(test, allow(dead_code))]
+fn enter(arguments: Vec<OsString>) -> u8 {
+    let mut arguments = arguments.into_iter();
+    let name = arguments.next();
+    if name.is_some_and(|name| name.as_bytes() == runtime::INIT_NAME.as_bytes()) {
         return init(arguments.next());
     }
-    let mut parser = lexopt::Parser::from_iter(args::tolerant(std::env::args_os()));
     let mut globals = Globals::default();
+    let mut parser = lexopt::Parser::from_args(args::tolerant(arguments));
     match command::run(&mut parser, &mut globals) {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Exit(code)) => ExitCode::from(code),
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Exit(code)) => code,
         Err(failure) => {
             output::fail(&globals, &failure);
-            ExitCode::from(failure.code)
+            failure.code
         }
     }
 }
 
 /// This program executed itself inside a new container.
-fn init(plan: Option<std::ffi::OsString>) -> ExitCode {
+fn init(plan: Option<OsString>) -> u8 {
     let number = plan.and_then(|number| number.to_str()?.parse().ok());
     match number {
-        Some(fd) => ExitCode::from(u8::try_from(runtime::init::run(fd)).unwrap_or(1)),
-        None => ExitCode::FAILURE,
+        Some(fd) => u8::try_from(runtime::init::run(fd)).unwrap_or(1),
+        None => 1,
     }
 }

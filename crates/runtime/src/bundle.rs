@@ -35,9 +35,8 @@ impl Bundle {
     /// # Errors
     /// A file that is not there, not regular or too large; JSON that is not a spec, with its path.
     pub fn load(directory: &Path, config: Option<&Path>) -> Result<Self> {
-        let directory = std::fs::canonicalize(directory)
-            .during("open")
-            .within(|| format!("bundle {}", directory.display()))?;
+        let directory =
+            sys::path::canonical(directory).within(|| format!("bundle {}", directory.display()))?;
         let path = match config {
             Some(config) => config.to_owned(),
             None => directory.join("config.json"),

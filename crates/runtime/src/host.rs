@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cgroups::resctrl;
 use namespaces::Joined;
@@ -176,7 +177,13 @@ pub(crate) fn has_selinux() -> bool {
 /// # Errors
 /// /proc is not there.
 pub(crate) fn in_user_namespace() -> Result<bool> {
-    Ok(!is_whole(&text("/proc/self/uid_map")?))
+    // No command enters another one.
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    if let Some(answer) = ANSWER.get() {
+        return Ok(*answer);
+    }
+    let answer = !is_whole(&text("/proc/self/uid_map")?);
+    Ok(*ANSWER.get_or_init(|| answer))
 }
 
 fn text(path: &str) -> Result<String> {

@@ -9,6 +9,7 @@ pub mod arena;
 pub mod bpf;
 pub mod capability;
 pub mod clone;
+pub mod entry;
 mod error;
 pub mod eventfd;
 pub mod file;

@@ -1,8 +1,11 @@
 //! Paths inside a directory that is not trusted: `openat2(2)` never leaves it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
@@ -52,12 +55,28 @@ pub fn open_in_root(
     Err(Error::new("openat2", errno))
 }
 
+/// realpath(3): absolute, and without symbolic links. The standard library's has the C library allocate,
+/// whose first allocation is five system calls.
+///
+/// # Errors
+/// ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
+pub fn canonical<P: ?Sized + NixPath>(path: &P) -> Result<PathBuf, Error> {
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    let found = path.with_nix_path(|path| {
+        // SAFETY: a C string, and as much memory as the call is documented to write at most.
+        let found = unsafe { libc::realpath(path.as_ptr(), buffer.as_mut_ptr().cast()) };
+        if found.is_null() { Err(Errno::last()) } else { Ok(()) }
+    });
+    found.and_then(|found| found).map_err(|errno| Error::new("realpath", errno))?;
+    let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
+    Ok(PathBuf::from(OsStr::from_bytes(text.to_bytes())))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -67,6 +86,19 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn canonical_paths_are_absolute_and_without_links() {
+        let scratch =
+            Scratch(std::env::temp_dir().join(format!("sys-path-real-{}", std::process::id())));
+        let real = scratch.0.join("real");
+        fs::create_dir_all(&real).unwrap();
+        symlink("real", scratch.0.join("link")).unwrap();
+        let through = scratch.0.join("link/../link/.");
+        assert_eq!(canonical(&through).unwrap(), fs::canonicalize(&real).unwrap());
+        assert_eq!(canonical(".").unwrap(), std::env::current_dir().unwrap());
+        assert_eq!(canonical(&scratch.0.join("none")).unwrap_err().errno, Errno::ENOENT);
     }
 
     #[test]

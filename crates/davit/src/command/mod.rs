@@ -68,6 +68,7 @@ fn pages() -> [&'static Page; COMMANDS.len()] {
 /// Reads the command line and does what it says.
 pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome, Failure> {
     let usage = |error: anyhow::Error| failure("", error, 1);
+    sys::entry::prepare().map_err(|error| usage(error.into()))?;
     let name = match globals.read(parser).map_err(usage)? {
         Next::Command(name) => name,
         Next::Version => return print(&version()),
