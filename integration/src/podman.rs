@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::call::{Call, Outcome, within};
 use crate::runtime::runtime;
-use crate::{host, leftovers, rootfs, unique};
+use crate::{host, leftovers, rootfs, systemd, unique};
 
 /// The image that every test runs.
 pub const IMAGE: &str = "localhost/busybox";
@@ -131,12 +131,26 @@ impl Podman {
         this
     }
 
-    /// The same for the ordinary user who runs the test, in his session.
-    pub fn in_session() -> Self {
-        let this = Self::empty(Caller::Oneself);
+    /// The same with the cgroups of systemd: for root, or for the ordinary user who runs the test, in his session.
+    pub fn with_systemd() -> Self {
+        let caller = if systemd::is_root() { Caller::Root } else { Caller::Oneself };
+        let this = Self::empty(caller);
         this.configure();
+        let conf = fs::read_to_string(this.path("containers.conf")).expect("read");
+        let conf = conf.replace("cgroup_manager = \"cgroupfs\"", "cgroup_manager = \"systemd\"");
+        fs::write(this.path("containers.conf"), conf).expect("write");
+        if caller == Caller::Root {
+            this.make_network_namespace();
+        }
         this.import();
         this
+    }
+
+    /// What tells a podman that somebody else calls where all of this one's is.
+    pub fn environment(&self) -> Vec<String> {
+        let file = |name: &str, file: &str| format!("{name}={}", self.path(file));
+        let storage = file("CONTAINERS_STORAGE_CONF", "storage.conf");
+        vec![file("CONTAINERS_CONF", "containers.conf"), storage]
     }
 
     fn empty(caller: Caller) -> Self {
