@@ -102,7 +102,7 @@ conformance: build
 ## conformance-vm: the same on cgroup v2, in the virtual machine
 conformance-vm: build
 	@conformance/build target/conformance
-	@integration/vm/run --append apparmor=1 --with target/conformance/kit --with conformance \
+	@integration/vm/run --with target/conformance/kit --with conformance \
 		--command 'conformance/guest kit $(patsubst davit,$$DAVIT,$(or $(RUNTIME),davit))'
 
 ## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)

@@ -222,8 +222,8 @@ impl Podman {
         for (file, text) in [
             ("passwd", format!("root:x:0:0::/root:/bin/sh\nu:x:{USER}:{USER}::{home}:/bin/sh\n")),
             ("group", format!("root:x:0:\nu:x:{USER}:\n")),
-            ("subuid", format!("{USER}:500000:65536\n")),
-            ("subgid", format!("{USER}:500000:65536\n")),
+            ("subuid", "u:500000:65536\n".to_owned()),
+            ("subgid", "u:500000:65536\n".to_owned()),
         ] {
             fs::write(self.dir().join("user").join(file), text).expect("write");
         }
@@ -420,10 +420,12 @@ impl Podman {
             // Its files belong to his subordinate ids.
             self.podman(&["unshare", "rm", "-rf", &self.path("root")]);
         }
-        // The process that holds an ordinary user's namespaces between two calls of podman.
-        let pause = fs::read_to_string(self.dir().join("tmp/pause.pid")).unwrap_or_default();
-        if let Ok(pid) = pause.trim().parse() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // The process that holds an ordinary user's namespaces between two calls of podman, where podman 4 and 5 say.
+        for file in ["tmp/pause.pid", "xdg/libpod/tmp/pause.pid"] {
+            let pause = fs::read_to_string(self.dir().join(file)).unwrap_or_default();
+            if let Ok(pid) = pause.trim().parse() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
         for state in self.states() {
             let _ = fs::remove_dir_all(state);

@@ -67,8 +67,10 @@ fn metrics() {
     let d = containerd!();
     d.sleeper("box", &["--memory-limit", "67108864"]);
     let metrics = d.ctr(&["task", "metrics", "--format", "json", "box"]).ok().json();
-    let limit = &metrics["memory"]["usage"]["limit"];
-    assert_eq!(limit, 67_108_864, "{metrics}");
+    let memory = &metrics["memory"];
+    let limit =
+        if host::has_pure_cgroup_v2() { &memory["usage_limit"] } else { &memory["usage"]["limit"] };
+    assert_eq!(*limit, 67_108_864, "{metrics}");
     assert!(metrics["pids"]["current"].as_u64() > Some(0), "{metrics}");
 }
 

@@ -78,11 +78,7 @@ impl Cgroup {
     }
 }
 
-fn watch_v2(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    member: &Member,
-) -> Result<Source, sys::Error> {
+fn watch_v2(directory: BorrowedFd<'_>, name: &str, member: &Member) -> Result<Source, sys::Error> {
     let file = file::open(directory, name, OFlag::O_RDONLY)?;
     let levels = member.directory.ancestors().zip(member.path.ancestors());
     let levels = levels
