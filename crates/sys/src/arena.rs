@@ -101,10 +101,7 @@ impl Arena {
         let at = (pointer as usize).wrapping_sub(self.start());
         let (end, wanted) = (at + old, at + new);
         wanted <= SIZE
-            && self
-                .used
-                .compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && self.used.compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn give_back(&self, pointer: *mut u8, size: usize) {

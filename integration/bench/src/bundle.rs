@@ -70,8 +70,9 @@ pub(crate) fn podman(scene: &Scene) -> Result<Value> {
     let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut).context("mounts")?;
     for mount in mounts.iter_mut().filter(|mount| mount.get("type") == Some(&json!("bind"))) {
         let mount = mount.as_object_mut().context("mounts")?;
-        let to_directory =
-            ["/data", "/dev/shm"].iter().any(|place| mount.get("destination") == Some(&json!(place)));
+        let to_directory = ["/data", "/dev/shm"]
+            .iter()
+            .any(|place| mount.get("destination") == Some(&json!(place)));
         let source = if to_directory { &directory } else { &file };
         mount.insert("source".to_owned(), json!(source));
     }
@@ -100,7 +101,8 @@ pub(crate) fn mounts(scene: &Scene, count: usize) -> Result<Value> {
 
 /// A megabyte of environment.
 pub(crate) fn environment() -> Value {
-    let entries: Vec<_> = (0..1024).map(|n| format!("VARIABLE_{n:04}={}", "x".repeat(1010))).collect();
+    let entries: Vec<_> =
+        (0..1024).map(|n| format!("VARIABLE_{n:04}={}", "x".repeat(1010))).collect();
     with(default(), "/process/env", json!(entries))
 }
 
@@ -115,8 +117,9 @@ pub(crate) fn devices() -> Value {
 /// 200 rules of the device filter.
 pub(crate) fn device_rules() -> Value {
     let deny = json!({ "allow": false, "access": "rwm" });
-    let rules = (0..200)
-        .map(|n| json!({ "allow": true, "type": "c", "major": 300 + n, "minor": 1, "access": "rw" }));
+    let rules = (0..200).map(
+        |n| json!({ "allow": true, "type": "c", "major": 300 + n, "minor": 1, "access": "rw" }),
+    );
     let rules: Vec<_> = std::iter::once(deny).chain(rules).collect();
     with(default(), "/linux/resources", json!({ "devices": rules }))
 }

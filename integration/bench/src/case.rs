@@ -135,9 +135,9 @@ fn life(scene: &Scene, runtime: &Runtime, take: Take<'_>) -> Result<()> {
     runtime.must(scene, &["start", "bench"])?;
     take("delete -f, live", runtime.measure(scene, 0, &["delete", "--force", "bench"])?);
     // Whoever was killed is ours to bury.
-    while waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).is_ok_and(|status| {
-        status != nix::sys::wait::WaitStatus::StillAlive
-    }) {}
+    while waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
+        .is_ok_and(|status| status != nix::sys::wait::WaitStatus::StillAlive)
+    {}
     Ok(())
 }
 

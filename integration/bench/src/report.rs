@@ -33,12 +33,9 @@ const fn unit(unit: Unit) -> &'static str {
 fn cell(summary: Option<Summary>, unit: Unit) -> String {
     let Some(Summary { least, median, spread, .. }) = summary else { return "-".to_owned() };
     match unit {
-        Unit::Cpu | Unit::OwnCpu | Unit::Wall => format!(
-            "{:.2} / {:.2} ± {:.2}",
-            least / 1000.0,
-            median / 1000.0,
-            spread / 1000.0
-        ),
+        Unit::Cpu | Unit::OwnCpu | Unit::Wall => {
+            format!("{:.2} / {:.2} ± {:.2}", least / 1000.0, median / 1000.0, spread / 1000.0)
+        }
         _ => format!("{median:.0}"),
     }
 }
@@ -99,7 +96,13 @@ pub(crate) fn plot(results: &Results, runtimes: &[Runtime]) -> String {
             })
             .collect();
         let most = medians.iter().map(|bar| bar.0).fold(1.0, f64::max);
-        let _ = writeln!(body, r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#, LEFT - 8.0, y + BAR, row.0);
+        let _ = writeln!(
+            body,
+            r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#,
+            LEFT - 8.0,
+            y + BAR,
+            row.0
+        );
         for (median, runtime, colour) in medians {
             let length = (WIDTH - LEFT - 110.0) * median / most;
             let name = if runtime.name == FLOOR { " (floor)" } else { "" };

@@ -114,12 +114,7 @@ impl Runtime {
     }
 
     /// A measured call. `settle` is how long (us) the container's own part is waited for.
-    pub(crate) fn measure(
-        &self,
-        scene: &Scene,
-        settle: u32,
-        arguments: &[&str],
-    ) -> Result<Sample> {
+    pub(crate) fn measure(&self, scene: &Scene, settle: u32, arguments: &[&str]) -> Result<Sample> {
         let call = self.command(arguments);
         let words = std::iter::once(call.get_program()).chain(call.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();

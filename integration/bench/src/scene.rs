@@ -12,7 +12,10 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 /// Runs this program again in a cgroup made for it, and removes that afterwards.
 pub(crate) fn with_own_cgroup() -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "the bench makes namespaces and cgroups: run it as root");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the bench makes namespaces and cgroups: run it as root"
+    );
     let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let is_v2 = |tree: &&&str| {
         statfs(**tree).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC)

@@ -36,9 +36,13 @@ fn of(scene: &Scene, runtime: &Runtime, results: &mut Results) -> Result<()> {
     let bundle = |name: &str| scene.directory.join(name).display().to_string();
     bundle::write(scene, "default", || Ok(bundle::default()))?;
     bundle::write(scene, "paused", || Ok(bundle::paused()))?;
-    count("run def", Traced::call(scene, runtime, &["run", "--bundle", &bundle("default"), "traced"])?)?;
+    count(
+        "run def",
+        Traced::call(scene, runtime, &["run", "--bundle", &bundle("default"), "traced"])?,
+    )?;
     // strace waits for all that it traces, and so for the container: `create` is counted at its end.
-    let create = Traced::call(scene, runtime, &["create", "--bundle", &bundle("paused"), "traced"])?;
+    let create =
+        Traced::call(scene, runtime, &["create", "--bundle", &bundle("paused"), "traced"])?;
     let mut init = 0;
     for _ in 0..100 {
         std::thread::sleep(Duration::from_millis(50));

@@ -98,11 +98,7 @@ impl Way<'_> {
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
         let mut ops = program::session(self.process);
         ops.extend(program::make_working_directory(self.process)?);
-        ops.extend([
-            program::find(self.process, process)?,
-            Op::Stage(name),
-            Op::Created,
-        ]);
+        ops.extend([program::find(self.process, process)?, Op::Stage(name), Op::Created]);
         if !self.options.start_at_once {
             ops.push(Op::AwaitStart { slot: slot::START });
         }
