@@ -4,6 +4,11 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 ARCH := $(shell uname -m)
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+# What ran, for `make conformance`.
+RAN := target/tests.log
 
 # Where man(1) and the shells look.
 MAN := $(PREFIX)/share/man/man8
@@ -60,8 +65,8 @@ deps:
 
 ## test: everything: unit, property, snapshot, integration and podman tests
 test: deps build
-	$(CARGO) test --locked --workspace --exclude integration
-	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
+	$(CARGO) test --locked --workspace --exclude integration 2>&1 | tee $(RAN)
+	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration 2>&1 | tee -a $(RAN)
 
 ## unit: the tests of the crates, without the binary
 unit: toolchain

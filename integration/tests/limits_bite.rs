@@ -22,10 +22,10 @@ fn an_update_counts_who_is_there() {
     spec!();
     pure_v2!();
     // Its first process forks no more, lest it end for want of room.
-    let c = limited("exec sleep 1000", json!({ "pids": { "limit": 50 } }));
+    let c = limited("exec tail -f /dev/null", json!({ "pids": { "limit": 50 } }));
     c.create().start();
     assert_eq!(c.ask(FORKS), "all\n");
-    c.ask("kill $(pidof -o 1 sleep)");
+    c.ask("killall sleep");
     c.call(&["update", "--pids-limit", "4", &c.id]).done().ok();
     let few = c.exec(&["sh", "-c", FORKS]);
     assert!(few.out.is_empty() && few.err.contains("fork"), "{few:?}");
