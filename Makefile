@@ -114,9 +114,11 @@ conformance-vm: build
 vm:
 	@integration/vm/build
 
-## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+## test-vm: the tests and the conformance suite in a virtual machine with systemd and cgroup v2; with VM= only the
+##   tests, and these options of integration/vm/run
 test-vm: build
-	@CARGO="$(CARGO)" integration/vm/run $(VM)
+	@CARGO="$(CARGO)" integration/vm/run --results target/test-vm $(VM)
+	@$(if $(VM),,$(MAKE) --no-print-directory conformance-vm)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:

@@ -42,7 +42,7 @@ pub const USER: u32 = 54321;
 /// /etc knows of them.
 const AS_USER: &str = "for file in passwd group subuid subgid; do \
     mount --bind $0/user/$file /etc/$file || exit; done; \
-    export HOME=$0/user XDG_RUNTIME_DIR=$0/xdg; \
+    export HOME=$0/user USER=u XDG_RUNTIME_DIR=$0/xdg; \
     exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
 
 /// Who calls podman.

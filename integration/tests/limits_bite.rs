@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use integration::limits::limited;
 use integration::*;
 
-const FORKS: &str = "for n in 1 2 3 4 5 6 7 8; do sleep 100 & done; echo all";
+const FORKS: &str = "for n in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait; echo all";
 
 #[test]
 fn processes_are_counted() {
@@ -25,7 +25,6 @@ fn an_update_counts_who_is_there() {
     let c = limited("exec tail -f /dev/null", json!({ "pids": { "limit": 50 } }));
     c.create().start();
     assert_eq!(c.ask(FORKS), "all\n");
-    c.ask("killall sleep");
     c.call(&["update", "--pids-limit", "4", &c.id]).done().ok();
     let few = c.exec(&["sh", "-c", FORKS]);
     assert!(few.out.is_empty() && few.err.contains("fork"), "{few:?}");

@@ -68,7 +68,7 @@ fn too_much_memory() {
     let hog = ["tail", "-c", "90000000", "/dev/zero"];
     let run = ["run", "--name", "x", "--memory", "20m", "--memory-swap", "20m", IMAGE];
     p.podman(&[&run[..], &hog].concat()).exits(137);
-    assert_eq!(p.inspect("x", "{{.State.OOMKilled}}"), "true");
+    // Whether podman calls it `OOMKilled` is a race of conmon, which reads the cgroup, with systemd, which removes it.
 }
 
 #[test]
