@@ -115,6 +115,27 @@ fn the_cgroup_namespace_begins_at_the_scope() {
     let c =
         container("grep ^0:: /proc/self/cgroup").with(|c| config::set_namespace(c, "cgroup", None));
     assert_eq!(c.run().ok().out, "0::/\n");
+    is_forgotten(&scope(&c));
+}
+
+/// Ended by us, also where systemd is too busy to see an empty cgroup.
+#[test]
+fn short_lives_while_units_are_reloaded() {
+    systemd!();
+    let all: Vec<Container> = (0..4).map(|_| container("exit 0")).collect();
+    let mut reloads = Command::new("sh");
+    let whose = if is_root() { "--system" } else { "--user" };
+    let script = "while :; do systemctl $0 daemon-reload; done";
+    let mut reloads = reloads.args(["-c", script, whose]).spawn().expect("sh");
+    let runs: Vec<Outcome> = all.iter().map(|c| c.run_call(&[]).done()).collect();
+    reloads.kill().expect("kill");
+    reloads.wait().expect("wait");
+    for run in runs {
+        run.exits(0);
+    }
+    for c in &all {
+        is_forgotten(&scope(c));
+    }
 }
 
 #[test]
