@@ -50,12 +50,17 @@ const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -
     Rule { allow: true, kind, major, minor, access }
 }
 
-/// The rules of config.json with the [`DEFAULT`] ones among them: after the last that is about all
-/// devices, for engines begin with one that denies everything; what config.json says of single
-/// devices has the last word.
+/// The rules of config.json with the [`DEFAULT`] ones among them: what config.json denies of single
+/// devices stays denied, so these come before it, but after the last rule that is about all devices,
+/// for engines begin with one that denies everything. Where nothing more is denied they come last, as
+/// with other runtimes: people read the list of cgroup v1.
 pub(crate) fn with_default(mut rules: Vec<Rule>) -> Vec<Rule> {
     let last = rules.iter().rposition(Rule::is_everything);
-    let place = last.map_or(0, |index| index.saturating_add(1));
+    let single = last.map_or(0, |index| index.saturating_add(1));
+    let place = match rules.iter().skip(single).all(|rule| rule.allow) {
+        true => rules.len(),
+        false => single,
+    };
     rules.splice(place..place, DEFAULT);
     rules
 }
