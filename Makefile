@@ -4,6 +4,11 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 ARCH := $(shell uname -m)
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+# What ran, for `make conformance`.
+RAN := target/tests.log
 
 # Where man(1) and the shells look.
 MAN := $(PREFIX)/share/man/man8
@@ -60,8 +65,8 @@ deps:
 
 ## test: everything: unit, property, snapshot, integration and podman tests
 test: deps build
-	$(CARGO) test --locked --workspace --exclude integration
-	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
+	$(CARGO) test --locked --workspace --exclude integration 2>&1 | tee $(RAN)
+	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration 2>&1 | tee -a $(RAN)
 
 ## unit: the tests of the crates, without the binary
 unit: toolchain
@@ -102,16 +107,18 @@ conformance: build
 ## conformance-vm: the same on cgroup v2, in the virtual machine
 conformance-vm: build
 	@conformance/build target/conformance
-	@integration/vm/run --append apparmor=1 --with target/conformance/kit --with conformance \
+	@integration/vm/run --with target/conformance/kit --with conformance \
 		--command 'conformance/guest kit $(patsubst davit,$$DAVIT,$(or $(RUNTIME),davit))'
 
 ## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
 vm:
 	@integration/vm/build
 
-## test-vm: the tests in a virtual machine with systemd and cgroup v2; VM= takes options of integration/vm/run
+## test-vm: the tests and the conformance suite in a virtual machine with systemd and cgroup v2; with VM= only the
+##   tests, and these options of integration/vm/run
 test-vm: build
-	@CARGO="$(CARGO)" integration/vm/run $(VM)
+	@CARGO="$(CARGO)" integration/vm/run --results target/test-vm $(VM)
+	@$(if $(VM),,$(MAKE) --no-print-directory conformance-vm)
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:

@@ -24,6 +24,10 @@ disabled_plugins = [
 [grpc]
 address = "DIR/sock"
 
+# Its socket is the same for all daemons of a machine.
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "IMAGE"
 restrict_oom_score_adj = true

@@ -39,7 +39,11 @@ impl Docker {
     pub fn new() -> Self {
         let place = Place::new();
         // The name `runc` is taken.
-        let runtimes = json!({ "runtimes": { "tested": { "path": runtime().path } } });
+        let runtimes = json!({
+            "runtimes": { "tested": { "path": runtime().path } },
+            // Where systemd runs dockerd would have it make the cgroups; podman and containerd are asked for that.
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        });
         let (cgroup, host) = (place.cgroup(), format!("unix://{}", place.path("sock")));
         let [config, data, exec, pid, log] =
             ["config.json", "data", "exec", "pid", "log"].map(|name| place.path(name));

@@ -32,6 +32,8 @@ pub mod probe;
 pub mod rootfs;
 pub mod runtime;
 pub mod skip;
+pub mod systemd;
+pub mod systemd_root;
 pub mod terminal;
 
 pub use call::{Call, Outcome, Running};

@@ -4,7 +4,34 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::{Container, host};
+
+/// A container that runs this script, with these fields of `linux.resources`.
+pub fn limited(script: &str, resources: Value) -> Container {
+    Container::sh(script).with(|c| {
+        for (key, value) in resources.as_object().expect("an object") {
+            c["linux"]["resources"][key] = value.clone();
+        }
+    })
+}
+
+/// The directory of the container's cgroup, on a pure v2 host.
+pub fn directory(c: &Container) -> std::path::PathBuf {
+    let path = c.config["linux"]["cgroupsPath"].as_str().expect("a path");
+    Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'))
+}
+
+/// The number behind a key in a file of the container's cgroup, such as `usage_usec` in `cpu.stat`.
+#[track_caller]
+pub fn count(c: &Container, name: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(directory(c).join(name)).expect(name);
+    let words = text.split([' ', '\n']).collect::<Vec<_>>();
+    let found = words.chunks(2).find(|words| words[0] == key);
+    let value = found.unwrap_or_else(|| panic!("no {key} in {name}: {text}"))[1];
+    value.parse().unwrap_or_else(|error| panic!("{key} {value}: {error}"))
+}
 
 /// A file of the container's cgroup. It is named as in cgroup v1; on a pure v2 host its counterpart is read.
 #[track_caller]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::call::{Call, Outcome, within};
 use crate::runtime::runtime;
-use crate::{host, leftovers, rootfs, unique};
+use crate::{host, leftovers, rootfs, systemd, unique};
 
 /// The image that every test runs.
 pub const IMAGE: &str = "localhost/busybox";
@@ -42,7 +42,7 @@ pub const USER: u32 = 54321;
 /// /etc knows of them.
 const AS_USER: &str = "for file in passwd group subuid subgid; do \
     mount --bind $0/user/$file /etc/$file || exit; done; \
-    export HOME=$0/user XDG_RUNTIME_DIR=$0/xdg; \
+    export HOME=$0/user USER=u XDG_RUNTIME_DIR=$0/xdg; \
     exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
 
 /// Who calls podman.
@@ -131,12 +131,26 @@ impl Podman {
         this
     }
 
-    /// The same for the ordinary user who runs the test, in his session.
-    pub fn in_session() -> Self {
-        let this = Self::empty(Caller::Oneself);
+    /// The same with the cgroups of systemd: for root, or for the ordinary user who runs the test, in his session.
+    pub fn with_systemd() -> Self {
+        let caller = if systemd::is_root() { Caller::Root } else { Caller::Oneself };
+        let this = Self::empty(caller);
         this.configure();
+        let conf = fs::read_to_string(this.path("containers.conf")).expect("read");
+        let conf = conf.replace("cgroup_manager = \"cgroupfs\"", "cgroup_manager = \"systemd\"");
+        fs::write(this.path("containers.conf"), conf).expect("write");
+        if caller == Caller::Root {
+            this.make_network_namespace();
+        }
         this.import();
         this
+    }
+
+    /// What tells a podman that somebody else calls where all of this one's is.
+    pub fn environment(&self) -> Vec<String> {
+        let file = |name: &str, file: &str| format!("{name}={}", self.path(file));
+        let storage = file("CONTAINERS_STORAGE_CONF", "storage.conf");
+        vec![file("CONTAINERS_CONF", "containers.conf"), storage]
     }
 
     fn empty(caller: Caller) -> Self {
@@ -208,8 +222,8 @@ impl Podman {
         for (file, text) in [
             ("passwd", format!("root:x:0:0::/root:/bin/sh\nu:x:{USER}:{USER}::{home}:/bin/sh\n")),
             ("group", format!("root:x:0:\nu:x:{USER}:\n")),
-            ("subuid", format!("{USER}:500000:65536\n")),
-            ("subgid", format!("{USER}:500000:65536\n")),
+            ("subuid", "u:500000:65536\n".to_owned()),
+            ("subgid", "u:500000:65536\n".to_owned()),
         ] {
             fs::write(self.dir().join("user").join(file), text).expect("write");
         }
@@ -406,10 +420,12 @@ impl Podman {
             // Its files belong to his subordinate ids.
             self.podman(&["unshare", "rm", "-rf", &self.path("root")]);
         }
-        // The process that holds an ordinary user's namespaces between two calls of podman.
-        let pause = fs::read_to_string(self.dir().join("tmp/pause.pid")).unwrap_or_default();
-        if let Ok(pid) = pause.trim().parse() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // The process that holds an ordinary user's namespaces between two calls of podman, where podman 4 and 5 say.
+        for file in ["tmp/pause.pid", "xdg/libpod/tmp/pause.pid"] {
+            let pause = fs::read_to_string(self.dir().join(file)).unwrap_or_default();
+            if let Ok(pid) = pause.trim().parse() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
         for state in self.states() {
             let _ = fs::remove_dir_all(state);

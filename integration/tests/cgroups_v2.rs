@@ -89,17 +89,47 @@ fn the_device_program_decides() {
 fn denied_nodes_cannot_be_made() {
     davit_only!("the peers' default rules allow mknod of anything, and so do ours unless denied");
     needs_v2!();
-    let c = v2("mknod /tmp/mem c 1 1 2>&1 | tail -1; mknod /tmp/fuse c 10 229 && echo made").with(
-        |c| {
-            config::set_capabilities(c, &["CAP_MKNOD"]);
-            c["linux"]["resources"]["devices"] = json!([
-                { "allow": true, "access": "rwm" },
-                { "allow": false, "type": "c", "major": 1, "minor": 1, "access": "m" },
-            ]);
-        },
-    );
-    let run = c.run();
-    assert!(run.out.ends_with("made\n"), "{run:#?}");
+    let script =
+        "mknod /tmp/mem c 1 1 2>/dev/null || echo refused; mknod /tmp/fuse c 10 229 && echo made";
+    let c = v2(script).with(|c| {
+        config::set_capabilities(c, &["CAP_MKNOD"]);
+        c["linux"]["resources"]["devices"] = json!([
+            { "allow": true, "access": "rwm" },
+            { "allow": false, "type": "c", "major": 1, "minor": 1, "access": "m" },
+        ]);
+    });
+    assert_eq!(c.run().ok().out, "refused\nmade\n");
+}
+
+/// While one program takes the place of another, none of the two ever lacks.
+#[test]
+fn an_update_leaves_no_moment_without_a_program() {
+    davit_only!("the peers have no option for device rules");
+    needs_v2!();
+    let script = "mknod /kmsg c 1 11; n=0; while :; do n=$((n + 1)); (: </kmsg) 2>/dev/null && echo open; \
+                  echo $n >/count; done";
+    let c = v2(script).with(|c| config::set_capabilities(c, &["CAP_MKNOD", "CAP_SYSLOG"]));
+    c.create().start();
+    let count = || {
+        let text = fs::read_to_string(c.rootfs().join("count")).unwrap_or_default();
+        text.trim().parse::<u32>().unwrap_or(0)
+    };
+    let until = |more: u32| {
+        let there = || (count() >= more).then_some(());
+        assert!(call::within(call::DEADLINE, there).is_some(), "it does not try");
+    };
+    until(1);
+    let before = count();
+    for _ in 0..10 {
+        for option in ["--device-allow", "--device-deny"] {
+            c.call(&["update", option, "c 10:229 rw", &c.id]).done().ok();
+        }
+    }
+    until(before + 20);
+    assert_eq!(c.output(), "", "it could be opened");
+    // The same with a program that allows it.
+    c.call(&["update", "--device-allow", "c 1:11 r", &c.id]).done().ok();
+    c.until_output("open");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::{fs, time};
 
 use integration::containerd::Containerd;
+use integration::systemd::property;
 use integration::*;
 
 const CLIENT: &str = include_str!("../src/cri.py");
@@ -81,8 +82,7 @@ fn a_container_that_cannot_start() {
 #[test]
 fn scopes_of_systemd() {
     spec!();
-    pure_v2!();
-    skip_if!((!Path::new("/run/systemd/system").is_dir()).then_some("needs systemd as process 1"));
+    systemd!();
     skip_if!(no_grpc());
     skip_if!(integration::place::missing(&["containerd", "containerd-shim-runc-v2", "ctr"]));
     let d = Containerd::with_cgroups_of_systemd(true);
@@ -105,12 +105,6 @@ fn scopes_of_systemd() {
     cri(&d, "RemovePodSandbox", json!({ "1": pod.id }));
     assert_eq!(property(&unit, "LoadState"), "not-found");
     d.assert_nothing_left();
-}
-
-fn property(unit: &str, name: &str) -> String {
-    let words = ["show", unit, "--value", "-p", name];
-    let output = Command::new("systemctl").args(words).output().expect("systemctl");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 fn no_grpc() -> Option<&'static str> {

@@ -269,6 +269,8 @@ fn compose() {
         let before = ["--host", &host, "--file", &file, "--project-name", "project"];
         d.program(&[&["docker-compose"], &before[..], words].concat())
             .env("COMPOSE_HTTP_TIMEOUT", "50")
+            // Version 2 names containers as version 1 does.
+            .env("COMPOSE_COMPATIBILITY", "true")
             .done()
     };
     compose(&["up", "--detach"]).exits(0);

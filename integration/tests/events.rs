@@ -128,7 +128,7 @@ fn the_kernels_kills() {
     watch.until_out("stats");
     std::fs::write(c.rootfs().join("go"), "").expect("write");
     c.until_output("over");
-    let out = watch.until_out(r#""oom""#);
+    let out = watch.until_out(r#""type":"oom""#);
     let oom = events(&out[..=out.rfind('\n').unwrap_or(0)])
         .into_iter()
         .find(|event| event["type"] == "oom")

@@ -324,17 +324,26 @@ fn all_poststop_hooks_run() {
 #[test]
 fn timeout() {
     spec!();
-    let c = Container::new(&["true"]).with(|c| {
+    let c = Container::new(&["true"]);
+    let child = c.path("child");
+    let c = c.with(|c| {
         // runc waits for ever for grandchildren that hold its pipe.
-        let script =
-            if runtime::runtime().is_davit() { "sleep 100; true" } else { "exec sleep 100" };
-        let mut slow = hook(script);
+        let script = match runtime::runtime().is_davit() {
+            true => format!("sleep 100 & echo $! >{child}; wait"),
+            false => "exec sleep 100".to_owned(),
+        };
+        let mut slow = hook(&script);
         slow["timeout"] = 1.into();
         c["hooks"]["createRuntime"] = json!([slow]);
     });
     let begun = Instant::now();
     c.run().refuses(&["hooks.createRuntime[0]", "1 "]);
     assert!(begun.elapsed() < call::patient(Duration::from_secs(5)));
+    // Only the hook itself is killed.
+    if let Ok(pid) = fs::read_to_string(&child) {
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
+    }
     let quick = Container::sh("echo ran").with(|c| {
         let mut slow = hook("sleep 0.1");
         slow["timeout"] = 10.into();

@@ -152,3 +152,21 @@ fn empty_labels_are_none_and_unconfined_needs_no_module() {
     c.run().ok();
     c.with(|c| c["process"]["apparmorProfile"] = "unconfined".into()).run().ok();
 }
+
+/// podman loads a profile of its own, and names it in config.json without being asked.
+#[test]
+fn podman_confines() {
+    let p = podman!();
+    skip_if!((!has_apparmor()).then_some("this kernel has no AppArmor"));
+    skip_if!(place::missing(&["apparmor_parser"]));
+    let own = ["cat", "/proc/self/attr/current"];
+    p.sleeper("x", &[]);
+    for seen in [p.run(&[], &own), p.exec(&[], "x", &own)] {
+        assert!(seen.out.starts_with("containers-default-"), "{seen:?}");
+        assert!(seen.out.ends_with(" (enforce)\n"), "{seen:?}");
+    }
+    let free = p.run(&["--security-opt", "apparmor=unconfined"], &own);
+    assert_eq!(free.ok().out, "unconfined\n");
+    let nosuch = p.run(&["--security-opt", "apparmor=davit-test-nosuch"], &own).fails();
+    assert!(nosuch.err.contains("davit-test-nosuch"), "{nosuch:?}");
+}

@@ -45,6 +45,7 @@ fn newer_rows() -> Vec<(Value, &'static str, &'static str)> {
         (json!({ "cpu": { "shares": 1024 } }), "cpu.weight", "100"),
         (json!({ "cpu": { "shares": 2 } }), "cpu.weight", "1"),
         (json!({ "cpu": { "shares": 262_144 } }), "cpu.weight", "10000"),
+        (json!({ "blockIO": { "weight": 500 } }), "io.weight", "default 4950"),
         (json!({ "cpu": { "idle": 1 } }), "cpu.idle", "1"),
         (json!({ "cpu": { "idle": 0 } }), "cpu.idle", "0"),
         (

@@ -1,96 +1,140 @@
-//! podman with the systemd cgroup manager, as it is on most machines.
+//! podman with the systemd cgroup manager, as it is on most machines: as root, or as an ordinary user in his session.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 
-use integration::podman::{IMAGE, PAUSE};
+use integration::podman::{self, IMAGE, PAUSE, Podman};
+use integration::systemd::{cgroup, is_root, property};
 use integration::*;
 
-/// Ends the test where podman cannot ask systemd for cgroups.
-macro_rules! with_systemd {
-    () => {
-        skip_if!(
-            (!Path::new("/run/systemd/system").is_dir()).then_some("needs systemd as process 1")
-        );
-        pure_v2!();
+/// Makes a [`Podman`], or ends the test where podman cannot ask systemd for cgroups.
+macro_rules! podman_with_systemd {
+    () => {{
+        systemd!();
         skip_if!(host::missing_controllers());
-    };
+        skip_if!(if is_root() { podman::missing() } else { podman::missing_for_users() });
+        Podman::with_systemd()
+    }};
 }
 
-fn property(unit: &str, name: &str) -> String {
-    let output = Command::new("systemctl").args(["show", unit, "--value", "-p", name]).output();
-    String::from_utf8_lossy(&output.expect("systemctl").stdout).trim_end().to_owned()
-}
+const WAITS: &str = "trap 'exit 4' TERM; while :; do sleep 0.05; done";
 
-/// podman with the systemd cgroup manager.
-fn podman(p: &podman::Podman, words: &[&str]) -> Outcome {
-    let all: Vec<&str> = ["--cgroup-manager=systemd"].iter().chain(words).copied().collect();
-    p.podman(&all)
-}
-
-fn scope(p: &podman::Podman, name: &str) -> String {
+fn scope(p: &Podman, name: &str) -> String {
     format!("libpod-{}.scope", p.inspect(name, "{{.Id}}"))
-}
-
-fn cgroup(unit: &str) -> PathBuf {
-    let path = property(unit, "ControlGroup");
-    Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'))
 }
 
 #[test]
 fn a_life() {
-    let p = podman!();
-    with_systemd!();
-    let script = "trap 'exit 4' TERM; while :; do sleep 0.05; done";
-    let options =
-        ["run", "-d", "--name", "x", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5"];
-    podman(&p, &[&options[..], &[IMAGE, "sh", "-c", script]].concat()).exits(0);
+    let p = podman_with_systemd!();
+    let limits = ["--memory", "64m", "--pids-limit", "50", "--cpus", "0.5"];
+    let run = [&["run", "-d", "--name", "x"], &limits[..], &[IMAGE, "sh", "-c", WAITS]];
+    p.podman(&run.concat()).exits(0);
     let unit = scope(&p, "x");
     assert_eq!(property(&unit, "ActiveState"), "active");
-    assert_eq!(property(&unit, "Slice"), "machine.slice");
+    assert_eq!(property(&unit, "Slice"), if is_root() { "machine.slice" } else { "user.slice" });
     assert_eq!(property(&unit, "MemoryMax"), "67108864");
     assert_eq!(property(&unit, "TasksMax"), "50");
     assert_eq!(property(&unit, "CPUQuotaPerSecUSec"), "500ms");
-    let seen =
-        podman(&p, &["exec", "x", "cat", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"]);
-    assert_eq!(seen.exits(0).out, "67108864\n50\n");
-    podman(&p, &["update", "--memory", "128m", "x"]).exits(0);
+    let files = ["cat", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"];
+    assert_eq!(p.exec(&[], "x", &files).exits(0).out, "67108864\n50\n");
+    let stats = ["stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "x"];
+    let stats = p.podman(&stats).exits(0).out;
+    assert!(stats.contains("/ 67.11MB "), "{stats}");
+    p.podman(&["update", "--memory", "128m", "x"]).exits(0);
     assert_eq!(property(&unit, "MemoryMax"), "134217728");
     assert!(cgroup(&unit).join("memory.max").exists());
-    podman(&p, &["pause", "x"]).exits(0);
-    podman(&p, &["unpause", "x"]).exits(0);
-    podman(&p, &["stop", "--time", "20", "x"]).exits(0);
+    p.podman(&["pause", "x"]).exits(0);
+    assert_eq!(p.inspect("x", "{{.State.Status}}"), "paused");
+    p.podman(&["unpause", "x"]).exits(0);
+    p.podman(&["stop", "--time", "20", "x"]).exits(0);
     assert_eq!(p.inspect("x", "{{.State.ExitCode}}"), "4");
     assert_ne!(property(&unit, "ActiveState"), "active");
-    podman(&p, &["rm", "x"]).exits(0);
+    p.podman(&["rm", "x"]).exits(0);
     assert_eq!(property(&unit, "LoadState"), "not-found");
 }
 
 #[test]
 fn output_and_codes() {
-    let p = podman!();
-    with_systemd!();
-    let run =
-        podman(&p, &["run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2; exit 7"]).exits(7);
+    let p = podman_with_systemd!();
+    let script = "echo out; echo err >&2; exit 7";
+    let run = p.podman(&["run", "--rm", IMAGE, "sh", "-c", script]).exits(7);
     assert_eq!((run.out.as_str(), run.err.as_str()), ("out\n", "err\n"));
-    podman(&p, &["run", "--rm", IMAGE, "nosuch"]).exits(127);
-    podman(&p, &["run", "--rm", IMAGE, "/etc"]).exits(126);
+    p.podman(&["run", "--rm", IMAGE, "nosuch"]).exits(127);
+    p.podman(&["run", "--rm", IMAGE, "/etc"]).exits(126);
+}
+
+#[test]
+fn too_much_memory() {
+    let p = podman_with_systemd!();
+    let hog = ["tail", "-c", "90000000", "/dev/zero"];
+    let run = ["run", "--name", "x", "--memory", "20m", "--memory-swap", "20m", IMAGE];
+    p.podman(&[&run[..], &hog].concat()).exits(137);
+    // Whether podman calls it `OOMKilled` is a race of conmon, which reads the cgroup, with systemd, which removes it.
 }
 
 #[test]
 fn a_pod() {
-    let p = podman!();
-    with_systemd!();
+    let p = podman_with_systemd!();
     let pause = format!("{PAUSE} -P");
     let pod = ["pod", "create", "--name", "pod", "--network", "none", "--infra-command", &pause];
-    podman(&p, &pod).exits(0);
+    p.podman(&pod).exits(0);
     let run =
         ["run", "-d", "--pod", "pod", "--name", "x", "--memory", "64m", IMAGE, "sleep", "1000"];
-    podman(&p, &run).exits(0);
+    p.podman(&run).exits(0);
     let unit = scope(&p, "x");
-    let slice = property(&unit, "Slice");
-    assert!(slice.starts_with("machine-libpod_pod_") && slice.ends_with(".slice"), "{slice}");
+    let (slice, above) = (property(&unit, "Slice"), if is_root() { "machine" } else { "user" });
+    assert!(slice.starts_with(&format!("{above}-libpod_pod_")), "{slice}");
     assert!(cgroup(&unit).join("memory.max").exists());
-    podman(&p, &["pod", "rm", "--force", "--time", "0", "pod"]).exits(0);
+    p.podman(&["pod", "rm", "--force", "--time", "0", "pod"]).exits(0);
     assert_eq!(property(&unit, "LoadState"), "not-found");
+}
+
+#[test]
+fn a_user_namespace_of_podmans_choice() {
+    let p = podman_with_systemd!();
+    let script =
+        "cat /proc/self/uid_map; id -u; echo $$ >/dev/null && mkdir /made && stat -c %u /made";
+    let run = ["run", "--rm", "--userns=auto:size=2000", IMAGE, "sh", "-c", script];
+    let seen = p.podman(&run).ok().out;
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!((words[0], &words[2..]), ("0", &["2000", "0", "0"][..]), "{seen}");
+    assert_ne!(words[1], "0", "{seen}");
+}
+
+/// What `kube generate` writes of a container, `kube play` makes a pod of.
+#[test]
+fn kubernetes_yaml() {
+    let p = podman_with_systemd!();
+    // podman's own pause, which is not in our image.
+    let conf = fs::read_to_string(p.path("containers.conf")).expect("read");
+    let (before, after) = conf.split_once("infra_image = ").expect("infra_image");
+    let (_, after) = after.split_once('\n').expect("a line");
+    fs::write(p.path("containers.conf"), format!("{before}{after}")).expect("write");
+    let create = ["create", "--name", "x", "--memory", "64m", IMAGE, "sh", "-c", WAITS];
+    p.podman(&create).exits(0);
+    let yaml = p.podman(&["kube", "generate", "x"]).exits(0).out;
+    p.podman(&["rm", "x"]).exits(0);
+    fs::write(p.path("pod.yaml"), &yaml).expect("write");
+    p.podman(&["kube", "play", "--network", "none", &p.path("pod.yaml")]).exits(0);
+    let name = p.podman(&["ps", "--format", "{{.Names}}", "--filter", "name=x-pod-x"]).ok().out;
+    let unit = scope(&p, name.trim());
+    assert_eq!(property(&unit, "MemoryMax"), "67108864", "{yaml}");
+    p.podman(&["kube", "down", &p.path("pod.yaml")]).exits(0);
+    assert_eq!(p.podman(&["ps", "--all", "--quiet"]).ok().out, "");
+    p.podman(&["image", "rm", "--all", "--force"]).exits(0);
+}
+
+/// pasta, an ordinary user's network: a port of the host leads into the container.
+#[test]
+fn a_port_through_pasta() {
+    skip_if!(is_root().then_some("root has bridges"));
+    skip_if!(podman::installed("pasta").is_none().then_some("pasta is not installed"));
+    let p = podman_with_systemd!();
+    let serve = ["nc", "-ll", "-p", "80", "-e", "echo", "from inside"];
+    let options = ["--network", "pasta", "--publish", "127.0.0.1:8765:80"];
+    let run = [&["run", "-d", "--name", "x"], &options[..], &[IMAGE], &serve].concat();
+    p.podman(&run).exits(0);
+    let ask =
+        "for i in 1 2 3 4 5 6 7 8 9; do busybox nc -w 5 127.0.0.1 8765 && break; sleep 0.5; done";
+    let said = p.on_the_host(&["sh", "-c", ask]).done();
+    assert_eq!(said.out, "from inside\n", "{said:?}");
 }

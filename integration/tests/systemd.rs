@@ -1,51 +1,19 @@
 //! The systemd driver, with a real systemd: root with the system's, an ordinary user with his own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use integration::call::within;
+use integration::systemd::{cgroup, is_root, property, systemctl};
 use integration::*;
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// Ends the test where no systemd makes cgroups for us.
-macro_rules! systemd {
-    () => {
-        skip_if!(
-            (!Path::new("/run/systemd/system").is_dir()).then_some("needs systemd as process 1")
-        );
-        pure_v2!();
-        skip_if!(
-            (!is_root()
-                && !systemctl(&["is-system-running"]).contains("running")
-                && !systemctl(&["is-system-running"]).contains("degraded"))
-            .then_some("needs a session with a systemd of the user")
-        );
-    };
-}
 
 /// As `davit_only!`, for an ordinary user as well.
 macro_rules! davit_alone {
     ($reason:expr) => {
         skip_if!(skip::needs_davit($reason))
     };
-}
-
-/// `systemctl` of our systemd; what it prints.
-fn systemctl(words: &[&str]) -> String {
-    let user = if is_root() { "--system" } else { "--user" };
-    let output = Command::new("systemctl").arg(user).arg("--no-pager").args(words).output();
-    String::from_utf8_lossy(&output.expect("systemctl").stdout).into_owned()
-}
-
-/// One property of a unit.
-fn property(unit: &str, name: &str) -> String {
-    let shown = systemctl(&["show", unit, "--value", "-p", name]);
-    shown.trim_end().to_owned()
 }
 
 const fn slice() -> &'static str {
@@ -80,13 +48,6 @@ fn sleeper() -> Container {
 
 fn scope(c: &Container) -> String {
     format!("t-{}.scope", c.id)
-}
-
-/// The unit's cgroup, as systemd says.
-fn cgroup(unit: &str) -> PathBuf {
-    let path = property(unit, "ControlGroup");
-    assert!(path.len() > 1, "{unit} has no cgroup");
-    Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'))
 }
 
 fn read(directory: &Path, file: &str) -> String {
@@ -154,6 +115,27 @@ fn the_cgroup_namespace_begins_at_the_scope() {
     let c =
         container("grep ^0:: /proc/self/cgroup").with(|c| config::set_namespace(c, "cgroup", None));
     assert_eq!(c.run().ok().out, "0::/\n");
+    is_forgotten(&scope(&c));
+}
+
+/// Ended by us, also where systemd is too busy to see an empty cgroup.
+#[test]
+fn short_lives_while_units_are_reloaded() {
+    systemd!();
+    let all: Vec<Container> = (0..4).map(|_| container("exit 0")).collect();
+    let mut reloads = Command::new("sh");
+    let whose = if is_root() { "--system" } else { "--user" };
+    let script = "while :; do systemctl $0 daemon-reload; done";
+    let mut reloads = reloads.args(["-c", script, whose]).spawn().expect("sh");
+    let runs: Vec<Outcome> = all.iter().map(|c| c.run_call(&[]).done()).collect();
+    reloads.kill().expect("kill");
+    reloads.wait().expect("wait");
+    for run in runs {
+        run.exits(0);
+    }
+    for c in &all {
+        is_forgotten(&scope(c));
+    }
 }
 
 #[test]

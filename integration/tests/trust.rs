@@ -385,19 +385,17 @@ fn init_dies_when_its_maker_does_before_created() {
     davit_only!("see faults.rs for the many moments");
     // A hook that never ends, and the runtime killed meanwhile: no init may stay behind.
     let c = Container::new(&["true"]);
-    let ready = c.path("ready");
-    let c = c.with(|c| {
-        c["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", format!("touch {ready}; exec sleep 1000")] }] });
-    });
+    let script = format!("echo $$ >{}; exec sleep 1000", c.path("hook"));
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    let c = c.with(|c| c["hooks"] = json!({ "createRuntime": [hook] }));
     let create = c.create_call(&[]).spawn();
-    assert!(
-        call::within(std::time::Duration::from_secs(5), || Path::new(&ready)
-            .exists()
-            .then_some(()))
-        .is_some()
-    );
+    let hook = call::within(std::time::Duration::from_secs(5), || {
+        fs::read_to_string(c.path("hook")).ok()?.trim().parse().ok()
+    });
+    let hook = nix::unistd::Pid::from_raw(hook.expect("the hook runs"));
     create.signal(nix::sys::signal::Signal::SIGKILL);
     let _ = create.wait();
     c.delete().exits(0);
     c.assert_nothing_left();
+    nix::sys::signal::kill(hook, nix::sys::signal::Signal::SIGKILL).expect("kill");
 }

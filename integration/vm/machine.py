@@ -9,7 +9,8 @@ import time
 SILENCE = 180
 BOOT = 300
 
-KERNEL = "console=ttyS0 root=/dev/vda rw quiet panic=-1 systemd.show_status=0 mitigations=off no_timer_check"
+KERNEL = ("console=ttyS0 root=/dev/vda rw quiet panic=-1 systemd.show_status=0 mitigations=off no_timer_check "
+          "apparmor=1")
 
 
 class Dead(Exception):

@@ -162,12 +162,16 @@ impl Cgroup {
 
     /// The directory in the tree of a v1 controller, or (`""`) in that of cgroup v2.
     pub(crate) fn directory(&self, controller: &str) -> Option<&Path> {
+        self.member(controller).map(|member| member.directory.as_path())
+    }
+
+    /// The same, with what else is known of it.
+    pub(crate) fn member(&self, controller: &str) -> Option<&Member> {
         let has = |names: &[String]| match controller {
             "" => names.is_empty(),
             controller => names.iter().any(|name| name == controller),
         };
-        let member = self.members.iter().find(|member| has(&member.controllers))?;
-        Some(&member.directory)
+        self.members.iter().find(|member| has(&member.controllers))
     }
 
     /// The content of a file there; `None` where there is no tree or no file.

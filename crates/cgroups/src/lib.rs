@@ -49,7 +49,7 @@ pub use devices::{Instruction, Program};
 pub use error::{Error, Fault};
 pub use join::Join;
 pub use layout::{Hierarchy, Host, Layout, Unified};
-pub use oom::OomWatch;
+pub use oom::{Limited, OomNews, OomWatch};
 pub use op::{Missing, Op};
 pub use plan::{Own, Request, plan, plan_resources};
 pub use stats::Stats;

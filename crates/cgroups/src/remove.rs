@@ -40,9 +40,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes the directories where that takes one rmdir(2) each; whether it did.
+    /// Removes the directories where that takes one rmdir(2) each; whether it did. Those of a unit are
+    /// systemd's: it sees that a cgroup has become empty, but not while it reloads its units, and would
+    /// take one that has gone by then for one in use.
     #[must_use]
     pub fn remove_if_empty(&self) -> bool {
+        if self.unit.is_some() {
+            return false;
+        }
         let gone = |member: &Member| {
             let removed = unlinkat(AT_FDCWD, &member.directory, UnlinkatFlags::RemoveDir);
             matches!(removed, Ok(()) | Err(Errno::ENOENT))
@@ -185,6 +190,7 @@ fn remove_below(top: &OwnedFd) -> Result<bool, sys::Error> {
 mod tests {
     use super::*;
     use crate::Member;
+    use crate::systemd::{Bus, Socket, Unit};
     use std::fs;
     use std::path::PathBuf;
 
@@ -206,6 +212,19 @@ mod tests {
         fs::create_dir_all(root.path().join("p/q")).unwrap();
         cgroup.remove(Instant::now() + Duration::from_secs(5)).unwrap();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_units_cgroup_is_not_removed_behind_its_back() {
+        let root = tempfile::tempdir().unwrap();
+        let top = root.path().join("x");
+        fs::create_dir(&top).unwrap();
+        let free = cgroup(top.clone());
+        let socket = Socket::Path("/nonexistent".into());
+        let bus = Bus { socket, direct: true, user: false };
+        let unit = Unit { name: "x.scope".into(), bus, version: 0 };
+        assert!(!Cgroup { unit: Some(unit), ..free.clone() }.remove_if_empty() && top.exists());
+        assert!(free.remove_if_empty() && !top.exists());
     }
 
     #[test]

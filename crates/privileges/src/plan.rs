@@ -160,10 +160,12 @@ fn identity(user: &User, host: &Host) -> Result<(Op, Option<Op>), Error> {
     if host.keep_groups {
         return Ok((ids, None));
     }
-    match (host.setgroups, groups.is_empty()) {
+    // The group that it has anyway need not be set: engines name it.
+    let more = groups.iter().any(|group| *group != user.gid());
+    match (host.setgroups, more) {
         (true, _) => Ok((ids, Some(Op::Groups(groups)))),
-        (false, true) => Ok((ids, None)),
-        (false, false) => Err(Error::GroupsDenied),
+        (false, false) => Ok((ids, None)),
+        (false, true) => Err(Error::GroupsDenied),
     }
 }
 
@@ -317,6 +319,9 @@ mod tests {
         let groups = json!({ "user": { "uid": 0, "gid": 0, "additionalGids": [5] } });
         let groups = process(groups);
         assert_eq!(plan(&groups, None, None, &host), Err(Error::GroupsDenied));
+        let own = process(json!({ "user": { "uid": 0, "gid": 7, "additionalGids": [7] } }));
+        let own = plan(&own, None, None, &host).unwrap();
+        assert!(!own.ops.iter().any(|op| matches!(op, Op::Groups(_))), "{own:?}");
         let keep = Host { keep_groups: true, ..host };
         let plan = plan(&groups, None, None, &keep).unwrap();
         assert!(!plan.ops.iter().any(|op| matches!(op, Op::Groups(_))), "{plan:?}");

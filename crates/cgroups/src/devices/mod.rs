@@ -26,12 +26,10 @@ pub(crate) fn asked(resources: Option<&LinuxResources>) -> bool {
         .is_some_and(|list| !list.is_empty())
 }
 
-/// The rules of config.json, then those of every container. What no rule allows is denied.
+/// The rules of config.json, and those of every container. What no rule allows is denied.
 pub(crate) fn rules(resources: Option<&LinuxResources>) -> Result<Vec<Rule>, Error> {
     let spec = resources.and_then(|resources| resources.devices().as_deref());
-    let mut rules = parse(spec.unwrap_or_default(), FIELD)?;
-    rules.extend(rule::DEFAULT);
-    Ok(rules)
+    Ok(rule::with_default(parse(spec.unwrap_or_default(), FIELD)?))
 }
 
 fn parse(entries: &[LinuxDeviceCgroup], field: &str) -> Result<Vec<Rule>, Error> {
@@ -72,8 +70,7 @@ pub(crate) fn plan_update(
     path: &Path,
     layout: &Layout,
 ) -> Result<Vec<Op>, Error> {
-    let mut old = parse(config, FIELD)?;
-    old.extend(rule::DEFAULT);
+    let mut old = rule::with_default(parse(config, FIELD)?);
     old.extend(parse(before, UPDATE)?);
     let mut new = old.clone();
     new.extend(parse(more, UPDATE)?);

@@ -50,6 +50,21 @@ const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -
     Rule { allow: true, kind, major, minor, access }
 }
 
+/// The rules of config.json with the [`DEFAULT`] ones among them: what config.json denies of single
+/// devices stays denied, so these come before it, but after the last rule that is about all devices,
+/// for engines begin with one that denies everything. Where nothing more is denied they come last, as
+/// with other runtimes: people read the list of cgroup v1.
+pub(crate) fn with_default(mut rules: Vec<Rule>) -> Vec<Rule> {
+    let last = rules.iter().rposition(Rule::is_everything);
+    let single = last.map_or(0, |index| index.saturating_add(1));
+    let place = match rules.iter().skip(single).all(|rule| rule.allow) {
+        true => rules.len(),
+        false => single,
+    };
+    rules.splice(place..place, DEFAULT);
+    rules
+}
+
 impl Rule {
     /// An entry of config.json, which stands at `field`.
     pub(crate) fn parse(entry: &LinuxDeviceCgroup, field: &str) -> Result<Self, Error> {
@@ -199,6 +214,23 @@ pub(crate) mod tests {
         assert_eq!(rule.unwrap().to_string(), "c 10:229 rw");
         let rule = parse(r#"{"allow":true,"type":"b","major":-1,"minor":0,"access":"m"}"#).unwrap();
         assert_eq!(rule.to_string(), "b *:0 m");
+    }
+
+    #[test]
+    fn what_config_json_says_of_single_devices_has_the_last_word() {
+        let rules = |texts: &[&str]| {
+            let rules: Result<Vec<_>, _> = texts.iter().map(|text| parse(text)).collect();
+            with_default(rules.unwrap())
+        };
+        let none = r#"{"allow":false,"access":"rwm"}"#;
+        let no_null = r#"{"allow":false,"type":"c","major":1,"minor":3,"access":"w"}"#;
+        let null = |rules: &[Rule], access| permits(rules, Kind::Char, 1, 3, access);
+        for before in [&[][..], &[none]] {
+            let rules = rules(&[before, &[no_null]].concat());
+            assert!(null(&rules, READ) && !null(&rules, WRITE), "{rules:?}");
+        }
+        // As if the first were not there.
+        assert!(null(&rules(&[no_null, none]), ALL));
     }
 
     #[test]

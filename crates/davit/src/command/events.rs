@@ -18,7 +18,9 @@ pub(super) const PAGE: Page = Page {
     usage: &["[OPTIONS] ID"],
     about: "\
         Prints what a container uses, and each time the kernel kills in it for want of memory: one \
-        JSON object on a line, of type stats or oom, as runc prints them. Ends with the container.",
+        JSON object on a line, of type stats or oom, as runc prints them. On cgroup v2, oom says in \
+        its data which cgroup's limit was reached: the container's own, or one above it. Ends with \
+        the container.",
     options: &[&[
         ("--interval TIME", "between figures: such as 5s (default), 500ms, 1m30s"),
         ("--stats", "figures once, and no more"),

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cgroups::{Cgroup, OomWatch};
+use cgroups::{Cgroup, Limited, OomNews, OomWatch};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
@@ -46,8 +46,10 @@ pub fn events<E: From<Error>>(
     let mut next = Instant::now() + interval;
     loop {
         let ended = wait(&init, oom.as_ref(), next)?;
-        for _ in 0..oom.as_mut().map_or(Ok(0), OomWatch::news).map_err(Error::from)? {
-            tell(&json!({ "type": "oom", "id": id.as_str() }))?;
+        let news = oom.as_mut().map_or(Ok(OomNews::default()), OomWatch::news);
+        let news = news.map_err(Error::from)?;
+        for _ in 0..news.kills {
+            tell(&oom_event(id, news.limited.as_ref()))?;
         }
         if ended {
             return Ok(());
@@ -74,6 +76,16 @@ fn stats_event(id: &Id, cgroup: &Cgroup) -> Result<Event> {
         data.insert("network_interfaces".to_owned(), Value::Null);
     }
     Ok(json!({ "type": "stats", "id": id.as_str(), "data": data }))
+}
+
+/// As runc's, and with the cgroup whose limit it was: the container's own, or one above it.
+fn oom_event(id: &Id, limited: Option<&Limited>) -> Event {
+    let mut event = json!({ "type": "oom", "id": id.as_str() });
+    if let (Some(limited), Some(event)) = (limited, event.as_object_mut()) {
+        let data = json!({ "cgroup": limited.path.to_string_lossy(), "limit": limited.limit });
+        event.insert("data".to_owned(), data);
+    }
+    event
 }
 
 /// Waits for news, for the time of the next figures, or for the end of init: tells whether it was

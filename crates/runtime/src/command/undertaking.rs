@@ -277,7 +277,7 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
         personality: linux.and_then(|linux| linux.personality().clone()),
         memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         kinds: plan::kinds(spec),
-        setgroups: !plan.id_maps.as_ref().is_some_and(namespaces::IdMaps::denies_groups),
+        setgroups: plan.setgroups,
         keep_groups: plan.keep_groups,
         mount_label: linux
             .and_then(|linux| linux.mount_label().clone())

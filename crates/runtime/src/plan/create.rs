@@ -85,6 +85,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         seccomp: filter,
         ..confinement(id, spec, process, host, &namespaces, &meant, options)
     };
+    let setgroups = confinement.privileges.setgroups;
     let (program, not_granted) = program::sections(confinement)?;
     sections.extend(program);
     let preserved = options.process.preserved();
@@ -98,6 +99,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         outside,
         raise: raise(spec, process)?,
         keep_groups: meant.keep_groups,
+        setgroups,
         hook_output: meant.hook_output,
         hooks,
         listener,

@@ -120,6 +120,8 @@ pub struct Plan {
     pub raise: Vec<privileges::Op>,
     /// Whether the caller's groups stay the container's.
     pub(crate) keep_groups: bool,
+    /// Whether its user namespace lets processes set groups.
+    pub(crate) setgroups: bool,
     /// Where hooks print to.
     pub(crate) hook_output: HookOutput,
     /// Hooks that the runtime runs before the root changes, with the status that each is told.
