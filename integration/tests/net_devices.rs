@@ -110,7 +110,7 @@ fn into_a_namespace_that_is_joined() {
             "-n",
             "sh",
             "-c",
-            "ip link add n0 type veth peer name n1; echo made; sleep 60",
+            "ip link add n0 type veth peer name n1; echo made; exec sleep 60",
         ];
         let mut other = c.host(&setup).spawn();
         other.until_out("made");
