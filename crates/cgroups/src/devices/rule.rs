@@ -50,16 +50,16 @@ const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -
     Rule { allow: true, kind, major, minor, access }
 }
 
-/// The rules of config.json with the [`DEFAULT`] ones among them: what config.json denies of single
-/// devices stays denied, so these come before it, but after the last rule that is about all devices,
-/// for engines begin with one that denies everything. Where nothing more is denied they come last, as
-/// with other runtimes: people read the list of cgroup v1.
+/// The rules of config.json with the [`DEFAULT`] ones among them. These come last, as with other runtimes, but
+/// where config.json denies what they allow by number or altogether: then it has the last word, and they come before that,
+/// after the last rule that is about everything, for engines begin with one that denies it. (docker denies
+/// /dev/fuse to all containers. To take its making from that of all nodes is more than cgroup v1 can.)
 pub(crate) fn with_default(mut rules: Vec<Rule>) -> Vec<Rule> {
     let last = rules.iter().rposition(Rule::is_everything);
     let single = last.map_or(0, |index| index.saturating_add(1));
-    let place = match rules.iter().skip(single).all(|rule| rule.allow) {
-        true => rules.len(),
-        false => single,
+    let place = match rules.iter().skip(single).any(Rule::denies_default) {
+        true => single,
+        false => rules.len(),
     };
     rules.splice(place..place, DEFAULT);
     rules
@@ -89,6 +89,20 @@ impl Rule {
     /// Whether the rule is about every number of its type.
     pub(crate) fn is_about_all_devices(&self) -> bool {
         self.major.is_none() && self.minor.is_none()
+    }
+
+    fn denies_default(&self) -> bool {
+        let same = |ours: Option<u32>, theirs: Option<u32>| {
+            ours.is_none() || theirs == ours || theirs.is_none()
+        };
+        let numbered = |default: &&Self| default.major.is_some();
+        let is_about = |default: &Self| {
+            matches!(self.kind, Kind::Any | Kind::Char)
+                && same(self.major, default.major)
+                && same(self.minor, default.minor)
+        };
+        !self.allow
+            && (self.is_about_all_devices() || DEFAULT.iter().filter(numbered).any(is_about))
     }
 
     /// Whether the rule is about every device and every access.
@@ -229,6 +243,14 @@ pub(crate) mod tests {
             let rules = rules(&[before, &[no_null]].concat());
             assert!(null(&rules, READ) && !null(&rules, WRITE), "{rules:?}");
         }
+        let no_fuse = r#"{"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}"#;
+        let fuse = rules(&[none, no_fuse]);
+        assert!(
+            permits(&fuse, Kind::Char, 10, 229, MKNOD)
+                && !permits(&fuse, Kind::Char, 10, 229, READ)
+        );
+        let no_nodes = r#"{"allow":false,"type":"c","access":"m"}"#;
+        assert!(!permits(&rules(&[none, no_nodes]), Kind::Char, 10, 229, MKNOD));
         // As if the first were not there.
         assert!(null(&rules(&[no_null, none]), ALL));
     }
