@@ -45,6 +45,21 @@ const AS_USER: &str = "for file in passwd group subuid subgid; do \
     export HOME=$0/user USER=u XDG_RUNTIME_DIR=$0/xdg; \
     exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
 
+/// Makes a [`Podman`] whose cgroups are systemd's, or ends the test where podman cannot ask systemd for them.
+#[macro_export]
+macro_rules! podman_with_systemd {
+    () => {{
+        $crate::systemd!();
+        $crate::skip_if!($crate::host::missing_controllers());
+        $crate::skip_if!(if $crate::systemd::is_root() {
+            $crate::podman::missing()
+        } else {
+            $crate::podman::missing_for_users()
+        });
+        $crate::podman::Podman::with_systemd()
+    }};
+}
+
 /// Who calls podman.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {

@@ -6,16 +6,6 @@ use integration::podman::{self, IMAGE, PAUSE, Podman};
 use integration::systemd::{cgroup, is_root, property};
 use integration::*;
 
-/// Makes a [`Podman`], or ends the test where podman cannot ask systemd for cgroups.
-macro_rules! podman_with_systemd {
-    () => {{
-        systemd!();
-        skip_if!(host::missing_controllers());
-        skip_if!(if is_root() { podman::missing() } else { podman::missing_for_users() });
-        Podman::with_systemd()
-    }};
-}
-
 const WAITS: &str = "trap 'exit 4' TERM; while :; do sleep 0.05; done";
 
 fn scope(p: &Podman, name: &str) -> String {

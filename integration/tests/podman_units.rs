@@ -5,20 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use integration::podman::{self, IMAGE, Podman};
+use integration::podman::IMAGE;
 use integration::runtime::runtime;
 use integration::systemd::{Environment, is_root, order, property, systemctl};
 use integration::*;
-
-/// As in podman_systemd.rs.
-macro_rules! podman_with_systemd {
-    () => {{
-        systemd!();
-        skip_if!(host::missing_controllers());
-        skip_if!(if is_root() { podman::missing() } else { podman::missing_for_users() });
-        Podman::with_systemd()
-    }};
-}
 
 /// How long units may take to do what they are for.
 const WHILE: Duration = Duration::from_secs(20);

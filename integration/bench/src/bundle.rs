@@ -165,7 +165,7 @@ pub(crate) fn write(
     for program in ["true", "pause"] {
         fs::copy(scene.cache.join("program"), root.join("bin").join(program))?;
     }
-    let spec = with(spec()?, "/linux/cgroupsPath", json!(format!("/work/{name}")));
+    let spec = with(spec()?, "/linux/cgroupsPath", json!(format!("/containers/{name}")));
     write_json(&bundle.join("config.json"), &spec)?;
     Ok(bundle)
 }

@@ -91,18 +91,17 @@ impl Rule {
         self.major.is_none() && self.minor.is_none()
     }
 
+    /// Whether there are devices that both rules are about.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+        let kinds = self.kind == other.kind || [self.kind, other.kind].contains(&Kind::Any);
+        kinds && meet(self.major, other.major) && meet(self.minor, other.minor)
+    }
+
     fn denies_default(&self) -> bool {
-        let same = |ours: Option<u32>, theirs: Option<u32>| {
-            ours.is_none() || theirs == ours || theirs.is_none()
-        };
         let numbered = |default: &&Self| default.major.is_some();
-        let is_about = |default: &Self| {
-            matches!(self.kind, Kind::Any | Kind::Char)
-                && same(self.major, default.major)
-                && same(self.minor, default.minor)
-        };
-        !self.allow
-            && (self.is_about_all_devices() || DEFAULT.iter().filter(numbered).any(is_about))
+        let mut usual = DEFAULT.iter().filter(numbered);
+        !self.allow && (self.is_about_all_devices() || usual.any(|default| self.overlaps(default)))
     }
 
     /// Whether the rule is about every device and every access.

@@ -74,7 +74,7 @@ impl Table {
         }
         // Back to the default: the exceptions lose what the rule covers.
         for other in &mut self.exceptions {
-            if !overlap(rule, *other) || rule.access & other.access == 0 {
+            if !rule.overlaps(other) || rule.access & other.access == 0 {
                 continue;
             }
             if !covers(rule, *other) {
@@ -98,12 +98,6 @@ fn split(rule: Rule) -> Vec<Rule> {
         }
         Kind::Block | Kind::Char => vec![rule],
     }
-}
-
-/// Whether there are devices that both rules are about.
-fn overlap(one: Rule, other: Rule) -> bool {
-    let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
-    one.kind == other.kind && meet(one.major, other.major) && meet(one.minor, other.minor)
 }
 
 /// Whether `one` is about all devices of `other`.
