@@ -129,8 +129,10 @@ pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
 /// # Errors
 /// The first fault.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
-    // Only a text that was refused is read a second time, for the place of its fault.
-    serde_json::from_slice(text).or_else(|_| from_faulty_json(text))
+    // Only a text that was refused is read a second time, for the place of its fault. One look for
+    // UTF-8 at all of it is cheaper than one at each string.
+    let parsed = std::str::from_utf8(text).ok().and_then(|text| serde_json::from_str(text).ok());
+    parsed.map_or_else(|| from_faulty_json(text), Ok)
 }
 
 #[cold]

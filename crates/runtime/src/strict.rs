@@ -4,6 +4,7 @@
 //! skipped as unknown would be skipped at any depth.
 
 use std::borrow::Cow;
+use std::slice;
 
 use crate::error::{Error, Result};
 
@@ -88,38 +89,33 @@ pub(crate) fn check_process(text: &[u8]) -> Result<()> {
 fn walk(text: &[u8], name: &'static str) -> Result<()> {
     let mut place = Place { open: Vec::new(), key: name.as_bytes().into() };
     let mut before = None;
-    let mut rest = text;
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => continue,
-            b'"' => {
-                let length = string_length(tail);
-                rest = tail.get(length + 1..).unwrap_or_default();
-                place.string(before, tail.get(..length).unwrap_or(tail));
-            }
+            b'"' => place.string(before, string(&mut bytes)),
             b'[' => place.array(before)?,
             b'{' => place.object()?,
             b',' => place.next(),
             b']' | b'}' => place.close()?,
-            _ => {}
+            b':' => {}
+            _ => continue,
         }
         before = Some(*byte);
     }
     Ok(())
 }
 
-/// The bytes of a string up to its closing quotation mark.
-fn string_length(text: &[u8]) -> usize {
-    let mut rest = text;
-    // Most of a text is in strings, and hardly any of it is one of these two.
-    while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        if rest.get(plain) == Some(&b'"') {
-            return text.len() - rest.len() + plain;
+/// A string from behind its first quotation mark, as it is written.
+fn string<'a>(bytes: &mut slice::Iter<'a, u8>) -> &'a [u8] {
+    let text = bytes.as_slice();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return text.get(..text.len() - bytes.len() - 1).unwrap_or(text),
+            b'\\' => drop(bytes.next()),
+            _ => {}
         }
-        rest = rest.get(plain + 2..).unwrap_or_default();
     }
-    text.len()
+    text
 }
 
 /// An object or an array that is not closed yet.
