@@ -4,7 +4,6 @@
 //! skipped as unknown would be skipped at any depth.
 
 use std::borrow::Cow;
-use std::slice;
 
 use crate::error::{Error, Result};
 
@@ -87,12 +86,17 @@ pub(crate) fn check_process(text: &[u8]) -> Result<()> {
 }
 
 fn walk(text: &[u8], name: &'static str) -> Result<()> {
+    let Ok(text) = std::str::from_utf8(text) else { return Ok(()) };
     let mut place = Place { open: Vec::new(), key: name.as_bytes().into() };
-    let mut before = None;
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
+    let (mut before, mut at) = (None, 0);
+    while let Some(byte) = text.as_bytes().get(at) {
+        at += 1;
         match byte {
-            b'"' => place.string(before, string(&mut bytes)),
+            b'"' => {
+                let end = end_of_string(text, at);
+                place.string(before, text.as_bytes().get(at..end).unwrap_or_default());
+                at = end + 1;
+            }
             b'[' => place.array(before)?,
             b'{' => place.object()?,
             b',' => place.next(),
@@ -105,17 +109,19 @@ fn walk(text: &[u8], name: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// A string from behind its first quotation mark, as it is written.
-fn string<'a>(bytes: &mut slice::Iter<'a, u8>) -> &'a [u8] {
-    let text = bytes.as_slice();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return text.get(..text.len() - bytes.len() - 1).unwrap_or(text),
-            b'\\' => drop(bytes.next()),
-            _ => {}
+/// Where the string that begins at `start` has its last quotation mark: one that no odd number of backslashes
+/// stands before.
+fn end_of_string(text: &str, start: usize) -> usize {
+    let mut at = start;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('"')) {
+        let quote = at + found;
+        let string = text.as_bytes().get(start..quote).unwrap_or_default();
+        if string.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0 {
+            return quote;
         }
+        at = quote + 1;
     }
-    text
+    text.len()
 }
 
 /// An object or an array that is not closed yet.
@@ -250,6 +256,7 @@ mod tests {
             "{}",
             "",
             r#"{"a": ""#,
+            r#"{"a": "\\\\", "b": "\\\"[", "c": "\\"#,
             "]}",
         ] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");

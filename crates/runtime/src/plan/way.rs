@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString};
 
 use oci_spec::runtime::{Process, Spec};
 
+use super::CreateOptions;
 use super::program;
-use super::{CreateOptions, ProcessOptions};
 use crate::error::{Error, Result};
 use crate::hook::{self, Moment, OutputSlots};
 use crate::slot;
@@ -96,11 +96,10 @@ impl Way<'_> {
 
     /// From the report that the container is created to the last hook.
     fn waiting(&self) -> Result<Vec<Op>> {
-        let process: &ProcessOptions = &self.options.process;
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
         let mut ops = program::session(self.process);
         ops.extend(program::make_working_directory(self.process)?);
-        ops.extend([program::find(self.process, process)?, Op::Stage(name), Op::Created]);
+        ops.extend([program::find(self.process)?, Op::Stage(name), Op::Created]);
         if !self.options.start_at_once {
             ops.push(Op::AwaitStart { slot: slot::START });
         }
