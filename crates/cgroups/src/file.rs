@@ -52,6 +52,10 @@ pub(crate) fn read(directory: BorrowedFd<'_>, name: &str) -> Result<String, sys:
     content(&file)
 }
 
+/// No line of these files that the kernel does not hand out whole is as long: a read(2) that leaves so much
+/// room has met the end of the file (seq_file: a page of whole lines, or what fits of one long text).
+const LINE: usize = 64;
+
 /// The whole content of an open file, from its beginning.
 pub(crate) fn content(file: &OwnedFd) -> Result<String, sys::Error> {
     let mut bytes = Vec::new();
@@ -63,6 +67,9 @@ pub(crate) fn content(file: &OwnedFd) -> Result<String, sys::Error> {
         match buffer.get(..count) {
             Some(read) if count > 0 => bytes.extend_from_slice(read),
             _ => break,
+        }
+        if count + LINE < buffer.len() {
+            break;
         }
     }
     String::from_utf8(bytes).map_err(|_| sys::Error::new("pread", Errno::EILSEQ))

@@ -8,7 +8,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sys::During;
 
-use crate::cgroup::Member;
+use crate::cgroup::{Member, is_gone};
 use crate::{Cgroup, Fault, file};
 
 /// How often cgroup v1 is asked: its freezer tells nobody when it is done.
@@ -52,9 +52,8 @@ impl Cgroup {
     /// # Errors
     /// A failed system call.
     pub fn is_frozen(&self) -> Result<bool, Fault> {
-        for freezer in self.freezers() {
-            let freezer = freezer?;
-            if freezer.is_frozen().map_err(Fault::at(&freezer.member.directory))? {
+        for member in &self.members {
+            if is_frozen(member).map_err(Fault::at(&member.directory))? {
                 return Ok(true);
             }
         }
@@ -113,7 +112,7 @@ impl Freezer<'_> {
         loop {
             // Written again each time, for processes that were forked in between.
             file::write(directory, "freezer.state", "FROZEN")?;
-            if self.is_frozen()? {
+            if is_frozen(self.member)? {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
@@ -131,14 +130,20 @@ impl Freezer<'_> {
             file::write(directory, "freezer.state", "THAWED")
         }
     }
+}
 
-    fn is_frozen(&self) -> Result<bool, sys::Error> {
-        let directory = self.directory.as_fd();
-        if self.member.is_unified() {
-            let events = file::read(directory, "cgroup.events")?;
-            return Ok(file::value_of(&events, "frozen") == Some(1));
+/// The kernels between 4.5 and 5.2 have cgroup v2 without a freezer, and say nothing of it.
+fn is_frozen(member: &Member) -> Result<bool, sys::Error> {
+    let (name, says): (_, fn(&str) -> bool) = match member.controllers.as_slice() {
+        [] => ("cgroup.events", |text| file::value_of(text, "frozen") == Some(1)),
+        names if names.iter().any(|name| name == "freezer") => {
+            ("freezer.state", |text| text.trim() == "FROZEN")
         }
-        Ok(file::read(directory, "freezer.state")?.trim() == "FROZEN")
+        _ => return Ok(false),
+    };
+    match file::read_path(&member.directory.join(name)) {
+        Err(error) if is_gone(error.errno) => Ok(false),
+        read => read.map(|text| says(&text)),
     }
 }
 

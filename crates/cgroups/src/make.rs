@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, mkdirat};
 use sys::During;
 
@@ -58,6 +59,9 @@ fn levels(
     cpuset: bool,
     created: &mut Vec<PathBuf>,
 ) -> Result<OwnedFd, sys::Error> {
+    if !cpuset && let Some(directory) = last_level(&mountpoint.join(path), created)? {
+        return Ok(directory);
+    }
     let mut here = file::directory(mountpoint)?;
     let mut so_far = mountpoint.to_path_buf();
     for name in path {
@@ -75,6 +79,17 @@ fn levels(
         here = below;
     }
     Ok(here)
+}
+
+/// Where all levels above are there, as they are most often, the last one is two system calls.
+fn last_level(path: &Path, created: &mut Vec<PathBuf>) -> Result<Option<OwnedFd>, sys::Error> {
+    match mkdirat(AT_FDCWD, path, MODE) {
+        Ok(()) => created.push(path.to_owned()),
+        Err(Errno::EEXIST) => {}
+        // That is said of the very level which it is about.
+        Err(_) => return Ok(None),
+    }
+    file::directory(path).map(Some)
 }
 
 /// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both

@@ -94,13 +94,6 @@ impl Foreground {
         let raw = master.as_ref().and_then(|_| Raw::new());
         let mut copy = master.map(Copy::new);
         loop {
-            if let Some(code) = self.take_signals(process, copy.as_ref())? {
-                if let Some(copy) = &mut copy {
-                    copy.drain();
-                }
-                drop(raw);
-                return Ok(code);
-            }
             // The container is not to suffer from a service manager that has gone.
             ready = ready.filter(|ready| !ready.take(process.pid.as_raw()).unwrap_or(true));
             let mut wake = vec![self.signals.as_fd()];
@@ -117,21 +110,30 @@ impl Foreground {
             if done {
                 copy = None;
             }
+            if let Some(code) = self.take_signal(process, copy.as_ref())? {
+                if let Some(copy) = &mut copy {
+                    copy.drain();
+                }
+                drop(raw);
+                return Ok(code);
+            }
         }
     }
 
-    /// Passes signals on; the exit code, once the process has ended.
-    fn take_signals(&mut self, process: &Started, copy: Option<&Copy>) -> Result<Option<i32>> {
-        while let Some(info) = self.signals.read_signal().context("signalfd")? {
-            let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
-            if signal == libc::SIGWINCH
-                && let Some(copy) = copy
-            {
-                copy.resize();
-            } else if !OURS.contains(&signal) {
-                // A process that has just ended needs no signal.
-                let _ = sys::pidfd::send_signal(process.pidfd.as_fd(), signal);
-            }
+    /// Passes a signal on, where one is there; the exit code, once the process has ended.
+    fn take_signal(&mut self, process: &Started, copy: Option<&Copy>) -> Result<Option<i32>> {
+        let Some(info) = self.signals.read_signal().context("signalfd")? else { return Ok(None) };
+        let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+        if signal == libc::SIGWINCH
+            && let Some(copy) = copy
+        {
+            copy.resize();
+        } else if !OURS.contains(&signal) {
+            // A process that has just ended needs no signal.
+            let _ = sys::pidfd::send_signal(process.pidfd.as_fd(), signal);
+        }
+        if signal != libc::SIGCHLD {
+            return Ok(None);
         }
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

@@ -32,7 +32,7 @@ fn enter(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
     let name = arguments.next();
     if name.is_some_and(|name| name.as_bytes() == runtime::INIT_NAME.as_bytes()) {
-        return init(arguments.next());
+        return init(arguments.next(), arguments.next());
     }
     let mut globals = Globals::default();
     let mut parser = lexopt::Parser::from_args(args::tolerant(arguments));
@@ -46,11 +46,11 @@ fn enter(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-/// This program executed itself inside a new container.
-fn init(plan: Option<OsString>) -> u8 {
-    let number = plan.and_then(|number| number.to_str()?.parse().ok());
-    match number {
-        Some(fd) => u8::try_from(runtime::init::run(fd)).unwrap_or(1),
+/// This program executed itself inside a new container, and says where the plan is.
+fn init(descriptor: Option<OsString>, length: Option<OsString>) -> u8 {
+    let place = || Some((descriptor?.to_str()?.parse().ok()?, length?.to_str()?.parse().ok()?));
+    match place() {
+        Some((fd, length)) => u8::try_from(runtime::init::run(fd, length)).unwrap_or(1),
         None => 1,
     }
 }

@@ -23,14 +23,14 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType,
-    recvmsg, sendmsg, socketpair,
+    recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
+use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 use sys::{During, Error};
 
@@ -99,7 +99,10 @@ pub enum ReceiveError {
 
 /// One end of the conversation.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    socket: OwnedFd,
+    patience: Option<Duration>,
+}
 
 impl Channel {
     /// Both ends, close-on-exec.
@@ -110,13 +113,26 @@ impl Channel {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .during("socketpair")?;
-        Ok((Self(one), Self(other)))
+        Ok((Self::new(one), Self::new(other)))
     }
 
     /// The end behind a descriptor of a seqpacket socket.
     #[must_use]
     pub const fn new(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self { socket, patience: None }
+    }
+
+    /// From here on a message is waited for this long, and no longer for as long as the other side
+    /// lives (socket(7), `SO_RCVTIMEO`).
+    ///
+    /// # Errors
+    /// setsockopt(2)'s.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Error> {
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+        let value = TimeVal::new(seconds, patience.subsec_micros().into());
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &value).during("setsockopt")?;
+        self.patience = Some(patience);
+        Ok(())
     }
 
     /// Sends one message.
@@ -135,7 +151,7 @@ impl Channel {
         let mut buffer = [0u8; MAX];
         let bytes = postcard::to_slice(message, &mut buffer)
             .map_err(|_| Error::new("write", Errno::EMSGSIZE))?;
-        nix::unistd::write(&self.0, bytes).map(drop).during("write")
+        nix::unistd::write(&self.socket, bytes).map(drop).during("write")
     }
 
     /// Sends one message and a descriptor with it.
@@ -149,7 +165,7 @@ impl Channel {
         let fds = fd.map(|fd| [fd.as_raw_fd()]);
         let rights: Vec<_> = fds.iter().map(|fds| ControlMessage::ScmRights(fds)).collect();
         let data = [IoSlice::new(bytes)];
-        sendmsg::<()>(self.0.as_raw_fd(), &data, &rights, MsgFlags::MSG_NOSIGNAL, None)
+        sendmsg::<()>(self.socket.as_raw_fd(), &data, &rights, MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
             .during("sendmsg")
     }
@@ -162,27 +178,24 @@ impl Channel {
         let mut buffer = [0u8; MAX];
         let bytes = postcard::to_slice(message, &mut buffer)
             .map_err(|_| Error::new("sendmmsg", Errno::EMSGSIZE))?;
-        sys::socket::sendmmsg(self.0.as_fd(), bytes, fd)
+        sys::socket::sendmmsg(self.socket.as_fd(), bytes, fd)
     }
 
     /// Receives one message, and the descriptor that came with it.
     ///
     /// # Errors
-    /// [`ReceiveError`]; `deadline` of `None` waits for as long as the other side lives.
-    pub fn receive(
-        &self,
-        deadline: Option<Duration>,
-    ) -> Result<(Message, Option<OwnedFd>), ReceiveError> {
-        if let Some(deadline) = deadline {
-            self.wait(deadline)?;
-        }
+    /// [`ReceiveError`].
+    pub fn receive(&self) -> Result<(Message, Option<OwnedFd>), ReceiveError> {
         let mut buffer = [0u8; MAX];
         let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
         let (length, fd) = loop {
             let mut data = [IoSliceMut::new(&mut buffer)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut data, Some(&mut control), flags) {
+            match recvmsg::<()>(self.socket.as_raw_fd(), &mut data, Some(&mut control), flags) {
                 Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    return Err(ReceiveError::Deadline(self.patience.unwrap_or_default()));
+                }
                 Err(Errno::ECONNRESET) => return Err(ReceiveError::Ended),
                 Err(errno) => return Err(Error::new("recvmsg", errno).into()),
                 Ok(received) => break (received.bytes, first_fd(&received)?),
@@ -201,30 +214,22 @@ impl Channel {
     /// # Errors
     /// [`ReceiveError`]; any other message is garbage here.
     pub fn await_go(&self) -> Result<(), ReceiveError> {
-        match self.receive(None)? {
+        match self.receive()? {
             (Message::Go, _) => Ok(()),
             _ => Err(ReceiveError::Garbage),
         }
     }
+}
 
-    fn wait(&self, deadline: Duration) -> Result<(), ReceiveError> {
-        let end = Instant::now() + deadline;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
-                Ok(0) => return Err(ReceiveError::Deadline(deadline)),
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::new("poll", errno).into()),
-            }
-        }
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.socket
     }
 }
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -233,7 +238,7 @@ fn first_fd(received: &RecvMsg<'_, '_, ()>) -> Result<Option<OwnedFd>, Error> {
         if let ControlMessageOwned::ScmRights(fds) = control
             && let Some(fd) = fds.first()
         {
-            return sys::process::take_inherited(*fd).map(Some);
+            return sys::process::take_over(*fd).map(Some);
         }
     }
     Ok(None)
@@ -255,10 +260,10 @@ mod tests {
         });
         one.send(&failed).unwrap();
         one.send_with(&Message::Console, Some(one.as_fd())).unwrap();
-        assert_eq!(other.receive(None).unwrap().0, failed);
+        assert_eq!(other.receive().unwrap().0, failed);
         one.send_with_sendmmsg(&Message::Listener, one.as_fd()).unwrap();
         for expected in [Message::Console, Message::Listener] {
-            let (message, fd) = other.receive(Some(Duration::from_secs(5))).unwrap();
+            let (message, fd) = other.receive().unwrap();
             assert_eq!(message, expected);
             assert!(fd.is_some());
         }
@@ -266,11 +271,12 @@ mod tests {
 
     #[test]
     fn the_end_a_deadline_and_garbage_are_told_apart() {
-        let (one, other) = Channel::pair().unwrap();
-        let deadline = Duration::from_millis(1);
-        assert_eq!(other.receive(Some(deadline)).unwrap_err(), ReceiveError::Deadline(deadline));
+        let (one, mut other) = Channel::pair().unwrap();
+        let patience = Duration::from_millis(1);
+        other.set_patience(patience).unwrap();
+        assert_eq!(other.receive().unwrap_err(), ReceiveError::Deadline(patience));
         nix::unistd::write(&one, b"\xff\xff").unwrap();
-        assert_eq!(other.receive(None).unwrap_err(), ReceiveError::Garbage);
+        assert_eq!(other.receive().unwrap_err(), ReceiveError::Garbage);
         one.send(&Message::Created).unwrap();
         assert_eq!(other.await_go(), Err(ReceiveError::Garbage));
         drop(one);

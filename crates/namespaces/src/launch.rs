@@ -36,7 +36,8 @@ pub struct Launch<'a> {
     pub slots: &'a Slots,
     /// Its end of the conversation.
     pub channel: &'a Channel,
-    /// The runtime's end, which it must not keep open: a runtime that is killed is to be seen.
+    /// The runtime's end, which it must not keep open while it waits: a runtime that is killed is to
+    /// be seen.
     pub other_end: RawFd,
     /// What it executes.
     pub program: Program<'a>,
@@ -81,8 +82,10 @@ fn waits_for_runtime(launch: &Launch<'_>) -> bool {
 /// Runs in the child. Where memory is shared with the sleeping runtime, a failure's few bytes on
 /// the heap are the runtime's to lose: nobody else touches the heap meanwhile.
 fn prepare(launch: &Launch<'_>) -> Result<(), Failure> {
-    // Its descriptors are copies, also where its memory is not. EBADF is as good.
-    let _ = nix::unistd::close(launch.other_end);
+    if waits_for_runtime(launch) {
+        // Its descriptors are copies, also where its memory is not. EBADF is as good.
+        let _ = nix::unistd::close(launch.other_end);
+    }
     for (index, op) in launch.ops.iter().enumerate() {
         step(op, launch.slots, launch.channel).map_err(|error| Failure::new(index, error))?;
     }

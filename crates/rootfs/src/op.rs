@@ -268,6 +268,17 @@ pub struct Filesystem {
     pub inherit_mode: bool,
     /// It gets a copy of what it covers.
     pub copy_up: bool,
+    /// The same for mount(2), where that can say it all.
+    pub at_once: Option<AtOnce>,
+}
+
+/// What mount(2) is told: one call in the place of one for each option.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtOnce {
+    /// `MS_*`.
+    pub flags: u64,
+    /// The options of the file system, separated by commas.
+    pub data: CString,
 }
 
 /// An overlay, as an entry of `mounts` describes it.

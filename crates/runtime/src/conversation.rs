@@ -1,6 +1,6 @@
 //! The runtime's side of the conversation with init, whichever command leads it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use namespaces::handshake::{Channel, Message, ReceiveError};
@@ -29,15 +29,26 @@ pub(crate) enum Heard {
 pub(crate) struct Conversation {
     channel: Channel,
     plan: InitPlan,
-    patience: Duration,
     executing: bool,
 }
 
 impl Conversation {
-    pub(crate) fn new(channel: Channel, plan: InitPlan) -> Self {
+    /// # Errors
+    /// setsockopt(2)'s.
+    pub(crate) fn new(mut channel: Channel, plan: InitPlan) -> Result<Self> {
         let hooks = u32::try_from(plan.hooks()).unwrap_or(u32::MAX);
-        let patience = PATIENCE.saturating_add(hook::PATIENCE.saturating_mul(hooks));
-        Self { channel, plan, patience, executing: false }
+        channel.set_patience(PATIENCE.saturating_add(hook::PATIENCE.saturating_mul(hooks)))?;
+        Ok(Self { channel, plan, executing: false })
+    }
+
+    /// The runtime's end.
+    pub(crate) fn end(&self) -> RawFd {
+        self.channel.as_fd().as_raw_fd()
+    }
+
+    /// The plan that init walks.
+    pub(crate) const fn plan(&self) -> &InitPlan {
+        &self.plan
     }
 
     /// Lets init go on.
@@ -54,7 +65,7 @@ impl Conversation {
     /// What failed inside; silence.
     pub(crate) fn listen(&mut self) -> Result<Heard> {
         loop {
-            match self.channel.receive(Some(self.patience)) {
+            match self.channel.receive() {
                 Ok((Message::Executing, _)) => self.executing = true,
                 Ok((Message::Failed(report), _)) => return Err(self.plan.explain(&report)),
                 Ok((Message::Go, _)) | Err(ReceiveError::Garbage) => return Err(misunderstood()),
@@ -81,7 +92,7 @@ mod tests {
     fn conversation() -> (Conversation, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
         let plan = InitPlan { sections: vec![], channel: -1, slots: vec![], preserved: 0 };
-        (Conversation::new(ours, plan), theirs)
+        (Conversation::new(ours, plan).unwrap(), theirs)
     }
 
     #[test]

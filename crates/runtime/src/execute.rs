@@ -8,8 +8,8 @@ use namespaces::{IdMaps, Kind, Launch, Program};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use sys::Slots;
 use sys::process::CArray;
+use sys::{Pile, Slots};
 
 use crate::agent::Agent;
 use crate::conversation::{Conversation, Heard, misunderstood};
@@ -31,6 +31,8 @@ pub(crate) struct Start<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors that the plan names.
     pub slots: Slots,
+    /// Puts the plan's bytes into a file that can be read from its beginning.
+    pub file: &'a dyn Fn(&[u8]) -> Result<OwnedFd>,
 }
 
 /// A process that was started, and the conversation with it.
@@ -42,8 +44,6 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
-    /// Its plan, as it crossed.
-    pub(crate) encoded: Vec<u8>,
     /// Who is told of its system calls, once there is a filter.
     pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
@@ -69,26 +69,29 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     start.plan.channel = theirs.as_fd().as_raw_fd();
     start.plan.slots = start.slots.iter().map(|(slot, fd)| (slot, fd.as_raw_fd())).collect();
     let encoded = start.plan.encode()?;
-    let bytes = program::sealed(c"davit:plan", &encoded)?;
+    let bytes = (start.file)(&encoded)?;
     let file = program::protected().within(|| "protect davit's own program")?;
-    let ops = match start.plan.sections.first() {
+    let conversation = Conversation::new(ours, start.plan)?;
+    let plan = conversation.plan();
+    let ops = match plan.sections.first() {
         Some(Section::Namespaces(ops)) => ops.as_slice(),
         _ => &[],
     };
-    let mut keep: Vec<_> = start.plan.slots.iter().map(|(_, fd)| *fd).collect();
-    keep.extend([start.plan.channel, bytes.as_raw_fd()]);
-    keep.extend((3..).take(usize::try_from(start.plan.preserved).unwrap_or(0)));
+    let mut keep: Vec<_> = plan.slots.iter().map(|(_, fd)| *fd).collect();
+    keep.extend([plan.channel, bytes.as_raw_fd()]);
+    keep.extend((3..).take(usize::try_from(plan.preserved).unwrap_or(0)));
     let name = std::ffi::CString::new(INIT_NAME).map_err(|_| Error::new("name of init"))?;
-    let number = std::ffi::CString::new(bytes.as_raw_fd().to_string())
-        .map_err(|_| Error::new("number of the plan"))?;
-    let argv = [name, number];
+    let number = |number: String| {
+        std::ffi::CString::new(number).map_err(|_| Error::new("place of the plan"))
+    };
+    let argv = [name, number(bytes.as_raw_fd().to_string())?, number(encoded.len().to_string())?];
     let child = namespaces::launch(&Launch {
         born: start.born,
         cgroup: start.cgroup,
         ops,
         slots: &start.slots,
         channel: &theirs,
-        other_end: ours.as_fd().as_raw_fd(),
+        other_end: conversation.end(),
         program: Program {
             file: file.as_fd(),
             argv: CArray::new(&argv),
@@ -97,15 +100,18 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         },
     })
     .map_err(|error| explain_clone(error, start.born))?;
+    // One after the other they were opened, and so they are closed in one go.
+    let pile = Pile::default();
+    [OwnedFd::from(theirs), bytes, file].into_iter().for_each(|fd| pile.add(fd));
+    pile.close();
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
-        encoded,
         agent: None,
         id_maps: start.id_maps,
         moves: start.moves,
-        conversation: Conversation::new(ours, start.plan),
+        conversation,
     })
 }
 

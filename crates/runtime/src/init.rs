@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{SockFlag, accept4};
 use nix::sys::stat::{Mode, mkdirat, stat};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
-use nix::unistd::{fchdir, setsid};
+use nix::unistd::{chdir, fchdir, setsid};
 use rootfs::Context;
 use seccomp::Carrier;
 use sys::path::{Links, open_in_root};
@@ -33,15 +33,20 @@ impl From<sys::Error> for Trouble {
     }
 }
 
-/// Walks the plan in the memory file `plan_fd`; ends with the user's program or a report.
+/// Walks the plan, which is the first `length` bytes of the file `plan_fd`; ends with the user's program
+/// or a report.
 ///
 /// The exit code is for whoever waits for this process where the report could not be sent.
-pub fn run(plan_fd: RawFd) -> i32 {
+pub fn run(plan_fd: RawFd, length: usize) -> i32 {
     // Before anything of the container can see this process (CVE-2016-9962).
     if process::set_dumpable(false).is_err() {
         return 1;
     }
-    let Some(plan) = receive(plan_fd) else { return 1 };
+    // What came open over the exec is for nobody that this process executes, hooks included.
+    if process::close_on_exec_from(3).is_err() {
+        return 1;
+    }
+    let Some(plan) = receive(plan_fd, length) else { return 1 };
     let mut init = match Init::new(&plan) {
         Ok(init) => init,
         Err(_) => return 1,
@@ -56,9 +61,10 @@ pub fn run(plan_fd: RawFd) -> i32 {
     0
 }
 
-fn receive(plan_fd: RawFd) -> Option<InitPlan> {
-    let file = process::take_inherited(plan_fd).ok()?;
-    InitPlan::decode(&sys::file::read_rest(&file, 0, usize::MAX).ok()?).ok()
+fn receive(plan_fd: RawFd, length: usize) -> Option<InitPlan> {
+    let file = process::take_over(plan_fd).ok()?;
+    let bytes = sys::file::read_rest(&file, length, length).ok()?;
+    InitPlan::decode(&bytes).ok().map(|(plan, _)| plan)
 }
 
 struct Init {
@@ -74,12 +80,9 @@ impl Init {
     fn new(plan: &InitPlan) -> Result<Self, sys::Error> {
         let mut context = Context::default();
         for (slot, fd) in &plan.slots {
-            context.slots.put(*slot, process::take_inherited(*fd)?);
+            context.slots.put(*slot, process::take_over(*fd)?);
         }
-        let channel = Channel::new(process::take_inherited(plan.channel)?);
-        for fd in preserved(plan.preserved) {
-            process::set_close_on_exec(fd, true)?;
-        }
+        let channel = Channel::new(process::take_over(plan.channel)?);
         let preserved = plan.preserved;
         let (root, home) = (None, None);
         Ok(Self { channel, context, root, preserved, home, in_working_directory: false })
@@ -188,7 +191,7 @@ impl Init {
             let connection = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
             let connection = match connection {
                 Err(Errno::EINTR | Errno::ECONNABORTED) => continue,
-                accepted => process::take_inherited(accepted.during("accept4")?)?,
+                accepted => process::take_over(accepted.during("accept4")?)?,
             };
             let channel = Channel::new(connection);
             if channel.await_go().is_ok() {
@@ -213,17 +216,21 @@ impl Init {
         if self.in_working_directory {
             return Ok(());
         }
-        let directory = match open_directory(self.root()?, path) {
+        match self.change_directory(path) {
             // What the container's root may not enter, its user may: it tries later.
             Err(sys::Error { errno: Errno::EACCES, .. }) if !as_user => return Ok(()),
-            opened => opened?,
-        };
-        match fchdir(&directory) {
-            Err(Errno::EACCES) if !as_user => return Ok(()),
-            changed => changed.during("chdir")?,
+            changed => changed?,
         }
         self.in_working_directory = true;
         Ok(())
+    }
+
+    fn change_directory(&mut self, path: &CStr) -> Result<(), sys::Error> {
+        if path == c"/" {
+            // No link can be on the way there.
+            return chdir(path).during("chdir");
+        }
+        fchdir(open_directory(self.root()?, path)?).during("chdir")
     }
 
     fn execute(&self, candidates: &[CString], args: &[CString], env: &[CString]) -> Trouble {

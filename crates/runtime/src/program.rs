@@ -1,13 +1,13 @@
 //! The runtime's own program, in a form that the container cannot write to.
 
 use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use sys::mount::{Attr, Change, clone_tree, mount_setattr};
+use sys::mount::{Attr, Change, clone_changed_tree};
 use sys::{During, Error};
 
 const PROGRAM: &std::ffi::CStr = c"/proc/self/exe";
@@ -26,10 +26,8 @@ pub(crate) fn protected() -> Result<OwnedFd, Error> {
 }
 
 fn read_only_mount() -> Result<OwnedFd, Error> {
-    let mount = clone_tree(nix::fcntl::AT_FDCWD, PROGRAM, false)?;
     let change = Change { set: Attr::RDONLY, ..Change::default() };
-    mount_setattr(mount.as_fd(), c"", false, &change)?;
-    Ok(mount)
+    clone_changed_tree(nix::fcntl::AT_FDCWD, PROGRAM, false, &change)
 }
 
 fn sealed_copy() -> Result<OwnedFd, Error> {
@@ -39,15 +37,14 @@ fn sealed_copy() -> Result<OwnedFd, Error> {
     seal(copy)
 }
 
-/// A sealed file in memory with these bytes, to be read from its beginning.
+/// A file in memory with these bytes, to be read from its beginning.
 ///
 /// # Errors
 /// No memory.
-pub(crate) fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Error> {
-    let mut file = memory(name)?;
-    file.write_all(bytes).during("write")?;
-    file.rewind().during("lseek")?;
-    seal(file)
+pub(crate) fn in_memory(bytes: &[u8]) -> crate::error::Result<OwnedFd> {
+    let file = memory(c"davit:plan")?;
+    file.write_all_at(bytes, 0).during("write")?;
+    Ok(file.into())
 }
 
 fn memory(name: &std::ffi::CStr) -> Result<File, Error> {

@@ -14,14 +14,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat, readlinkat, renameat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use oci_spec::runtime::LinuxDeviceCgroup;
@@ -158,27 +158,25 @@ impl Root {
     /// # Errors
     /// A container of that id exists; the directory cannot be made.
     pub fn create(&self, id: &Id) -> Result<Entry> {
-        let private = Mode::S_IRWXU;
+        let path = self.path.join(id.as_str());
+        let private = || mkdirat(AT_FDCWD, &path, Mode::S_IRWXU);
         let make = || -> Result<Entry> {
-            let root = match directory(nix::fcntl::AT_FDCWD, &self.path) {
-                Err(sys::Error { errno: Errno::ENOENT, .. }) => {
+            let made = match private() {
+                Err(Errno::ENOENT) => {
                     std::fs::create_dir_all(&self.path).during("mkdir")?;
-                    directory(nix::fcntl::AT_FDCWD, &self.path)?
+                    private()
                 }
-                opened => opened?,
+                made => made,
             };
-            match mkdirat(&root, id.as_str(), private) {
+            match made {
                 Err(Errno::EEXIST) => Err(Error::new("a container with this id exists already")),
                 made => Ok(made.during("mkdir")?),
             }?;
-            match directory(root.as_fd(), id.as_str()) {
-                Ok(directory) => Ok(Entry { id: id.clone(), directory }),
-                Err(error) => {
-                    // Empty, and nobody can know of it yet.
-                    let _ = unlinkat(&root, id.as_str(), UnlinkatFlags::RemoveDir);
-                    Err(error.into())
-                }
-            }
+            Entry::open(id, &path).map_err(|error| {
+                // Empty, and nobody can know of it yet.
+                let _ = unlinkat(AT_FDCWD, &path, UnlinkatFlags::RemoveDir);
+                error.into()
+            })
         };
         make().map_err(|error| match error.message().starts_with("a container") {
             true => error,
@@ -192,12 +190,9 @@ impl Root {
     /// It cannot be opened.
     pub fn find(&self, id: &Id) -> Result<Option<Entry>> {
         let path = self.path.join(id.as_str());
-        match directory(nix::fcntl::AT_FDCWD, &path) {
+        match Entry::open(id, &path) {
             Err(sys::Error { errno: Errno::ENOENT, .. }) => Ok(None),
-            opened => {
-                let directory = opened.within(|| path.display().to_string())?;
-                Ok(Some(Entry { id: id.clone(), directory }))
-            }
+            opened => opened.within(|| path.display().to_string()).map(Some),
         }
     }
 
@@ -225,16 +220,8 @@ impl Root {
     }
 }
 
-fn directory<P: ?Sized + nix::NixPath>(
-    at: impl AsFd,
-    path: &P,
-) -> std::result::Result<OwnedFd, sys::Error> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(at, path, flags, Mode::empty()).during("open")
-}
-
 fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
-    match unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+    match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
         Err(Errno::ENOENT) => Ok(()),
         removed => removed.during("rmdir"),
     }
@@ -244,25 +231,18 @@ fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
 #[derive(Debug)]
 pub struct Entry {
     id: Id,
-    directory: OwnedFd,
+    directory: Rc<OwnedFd>,
 }
 
 /// The file that [`Entry::write_plan`] writes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct Kept {
-    plan: Vec<u8>,
+    /// The plan that init walks.
+    pub plan: InitPlan,
     base: Vec<u8>,
 }
 
 impl Kept {
-    /// The plan that init walks.
-    ///
-    /// # Errors
-    /// Bytes of another version.
-    pub fn plan(&self) -> Result<InitPlan> {
-        InitPlan::decode(&self.plan).within(|| PLAN)
-    }
-
     /// What further processes must know of config.json.
     ///
     /// # Errors
@@ -274,11 +254,22 @@ impl Kept {
 
 /// A lock on a container; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Lock {
-    _directory: Flock<OwnedFd>,
+pub struct Lock(Rc<OwnedFd>);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // It ends with the process anyway.
+        let _ = sys::file::unlock(self.0.as_fd());
+    }
 }
 
 impl Entry {
+    fn open(id: &Id, path: &Path) -> std::result::Result<Self, sys::Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = openat(AT_FDCWD, path, flags, Mode::empty()).during("open")?;
+        Ok(Self { id: id.clone(), directory: Rc::new(directory) })
+    }
+
     /// The container's id.
     #[must_use]
     pub const fn id(&self) -> &Id {
@@ -299,15 +290,7 @@ impl Entry {
     pub fn lock(&self, patience: Duration) -> Result<Lock> {
         let end = Instant::now() + patience;
         let mut pause = Duration::from_micros(200);
-        let mut file = directory(&self.directory, ".")?;
-        let locked = loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(locked) => break locked,
-                Err((_, errno)) if errno != Errno::EWOULDBLOCK && errno != Errno::EINTR => {
-                    return Err(sys::Error::new("flock", errno)).within(|| "lock");
-                }
-                Err((back, _)) => file = back,
-            }
+        while !sys::file::try_lock(self.directory.as_fd()).within(|| "lock")? {
             if Instant::now() >= end {
                 let waited = patience.as_secs_f32();
                 return Err(Error::new(format!("another command works on it (waited {waited} s)")));
@@ -315,12 +298,13 @@ impl Entry {
             // flock(2) has no deadline of its own, and contention is rare.
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
-        };
+        }
+        let lock = Lock(Rc::clone(&self.directory));
         // A directory that was removed while we waited has no links left.
-        if fstat(&*locked).during("fstat").within(|| "lock")?.st_nlink == 0 {
+        if fstat(&*self.directory).during("fstat").within(|| "lock")?.st_nlink == 0 {
             return Err(Error::new("container does not exist"));
         }
-        Ok(Lock { _directory: locked })
+        Ok(lock)
     }
 
     /// The record.
@@ -348,7 +332,7 @@ impl Entry {
         let text = serde_json::to_vec(content).map_err(|error| Error::new(error.to_string()))?;
         let replace = || -> std::result::Result<(), sys::Error> {
             self.write(FRESH, &text)?;
-            renameat(&self.directory, FRESH, &self.directory, name).during("rename")
+            renameat(self.directory.as_fd(), FRESH, self.directory.as_fd(), name).during("rename")
         };
         replace().within(|| name)
     }
@@ -375,15 +359,14 @@ impl Entry {
         self.replace(DEVICES, rules)
     }
 
-    /// Keeps the plan that init walks, and what further processes must know of config.json.
+    /// Keeps the plan that init walks, and behind it what further processes must know of config.json.
+    /// The file is handed to init open, at its beginning: no container can reach it.
     ///
     /// # Errors
     /// ENOSPC and the like.
-    pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<()> {
+    pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<OwnedFd> {
         let base = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
-        let kept = postcard::to_stdvec(&(plan, base.as_slice()));
-        let kept = kept.map_err(|error| Error::new(error.to_string()))?;
-        self.write(PLAN, &kept).within(|| PLAN)
+        self.write(PLAN, &[plan, &base].concat()).within(|| PLAN)
     }
 
     /// What [`Entry::write_plan`] has kept.
@@ -392,7 +375,8 @@ impl Entry {
     /// It is missing or damaged.
     pub fn kept(&self) -> Result<Kept> {
         let decode = |bytes: Vec<u8>| {
-            postcard::from_bytes(&bytes).map_err(|error| Error::new(format!("decode: {error}")))
+            let (plan, base) = InitPlan::decode(&bytes)?;
+            Ok(Kept { plan, base: base.to_vec() })
         };
         self.read(PLAN).and_then(decode).within(|| PLAN)
     }
@@ -402,7 +386,7 @@ impl Entry {
     /// # Errors
     /// ENOSPC and the like.
     pub fn note_cgroup(&self, path: &Path) -> Result<()> {
-        match symlinkat(path, &self.directory, CGROUP) {
+        match symlinkat(path, self.directory.as_fd(), CGROUP) {
             Err(Errno::ENAMETOOLONG) => Ok(()),
             made => made.during("symlink").within(|| CGROUP),
         }
@@ -411,7 +395,7 @@ impl Entry {
     /// What [`Entry::note_cgroup`] noted.
     #[must_use]
     pub fn noted_cgroup(&self) -> Option<PathBuf> {
-        readlinkat(&self.directory, CGROUP).ok().map(PathBuf::from)
+        readlinkat(self.directory.as_fd(), CGROUP).ok().map(PathBuf::from)
     }
 
     /// Makes the directory for the socket through which the container says that it is ready, open
@@ -421,7 +405,7 @@ impl Entry {
     /// ENOSPC and the like.
     pub fn make_notify_directory(&self) -> Result<()> {
         let open = Mode::from_bits_truncate(0o755);
-        mkdirat(&self.directory, NOTIFY_DIRECTORY, open).during("mkdir")?;
+        mkdirat(self.directory.as_fd(), NOTIFY_DIRECTORY, open).during("mkdir")?;
         // The mode is not the caller's umask's to change.
         std::fs::set_permissions(self.path_of(NOTIFY_DIRECTORY), PermissionsExt::from_mode(0o755))
             .during("chmod")
@@ -455,8 +439,8 @@ impl Entry {
 
     fn names(&self) -> std::result::Result<Vec<CString>, sys::Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut listing =
-            nix::dir::Dir::openat(&self.directory, ".", flags, Mode::empty()).during("opendir")?;
+        let mut listing = nix::dir::Dir::openat(self.directory.as_fd(), ".", flags, Mode::empty())
+            .during("opendir")?;
         let mut names = Vec::new();
         for entry in listing.iter() {
             let name = entry.during("readdir")?.file_name().to_owned();
@@ -469,10 +453,10 @@ impl Entry {
 
     fn unlink(&self, names: &[CString]) -> std::result::Result<(), sys::Error> {
         for name in names {
-            match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+            match unlinkat(self.directory.as_fd(), name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
                 Err(Errno::ENOENT) => {}
                 Err(Errno::EISDIR | Errno::EPERM) => {
-                    unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::RemoveDir)
+                    unlinkat(self.directory.as_fd(), name.as_c_str(), UnlinkatFlags::RemoveDir)
                         .during("rmdir")?;
                 }
                 removed => removed.during("unlink")?,
@@ -483,15 +467,18 @@ impl Entry {
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = openat(&self.directory, name, flags, Mode::empty()).during("open")?;
+        let file = openat(self.directory.as_fd(), name, flags, Mode::empty()).during("open")?;
         crate::bundle::read_regular(&file)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), sys::Error> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+    fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<OwnedFd, sys::Error> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = openat(&self.directory, name, flags | OFlag::O_NOFOLLOW, mode).during("open")?;
-        File::from(file).write_all(bytes).during("write")
+        let file =
+            openat(self.directory.as_fd(), name, flags | OFlag::O_NOFOLLOW, mode).during("open")?;
+        let file = File::from(file);
+        file.write_all_at(bytes, 0).during("write")?;
+        Ok(file.into())
     }
 }
 

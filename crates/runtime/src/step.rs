@@ -181,12 +181,13 @@ impl InitPlan {
         postcard::to_stdvec(self).map_err(|error| Error::new(format!("encode the plan: {error}")))
     }
 
-    /// The plan behind the bytes.
+    /// The plan at the beginning of the bytes, and what is behind it.
     ///
     /// # Errors
     /// Bytes of another version.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        postcard::from_bytes(bytes).map_err(|error| Error::new(format!("decode the plan: {error}")))
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8])> {
+        postcard::take_from_bytes(bytes)
+            .map_err(|error| Error::new(format!("decode the plan: {error}")))
     }
 
     /// Says what a report means, as one line from the outside in.

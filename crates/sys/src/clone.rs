@@ -4,7 +4,6 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::Pid;
 
 use crate::Error;
@@ -36,9 +35,9 @@ struct Stack([u8; STACK]);
 
 /// Makes a child that runs `body` on a stack of its own and exits with its result.
 ///
-/// All signals are blocked in the child when `body` begins. With [`SHARE_MEMORY_UNTIL_EXEC`]
-/// `body` shares memory with the sleeping caller: it must only make system calls, as after
-/// vfork(2), and what it writes to its captures is seen by the caller.
+/// With [`SHARE_MEMORY_UNTIL_EXEC`] `body` shares memory with the sleeping caller: it must only make system calls, as after
+/// vfork(2), and what it writes to its captures is seen by the caller. No signal may have a handler: it
+/// would run in the child and write to the caller's memory.
 /// `cgroup` (a cgroup v2 directory) places the child there from its first instruction
 /// (`CLONE_INTO_CGROUP`, Linux 5.7).
 ///
@@ -64,19 +63,13 @@ where
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    let mut before = SigSet::empty();
-    // A handler of ours that ran in the child could write to the caller's memory.
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))
-        .map_err(|errno| Error::new("sigprocmask", errno))?;
     // SAFETY: `args` names a stack that outlives the child's use of it: with CLONE_VM the caller
     // sleeps (CLONE_VFORK) until the child has left it, without CLONE_VM the child has a copy.
     // `enter::<F>` is given the pointer to `body` that it expects, and never returns.
     let ret = unsafe { raw_clone3(&mut args, enter::<F>, (&raw mut body).cast()) };
-    let restored = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     if ret < 0 {
         return Err(Error::new("clone3", Errno::from_raw(-(ret as i32))));
     }
-    restored.map_err(|errno| Error::new("sigprocmask", errno))?;
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a new descriptor that is ours.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: Pid::from_raw(ret as i32), pidfd })

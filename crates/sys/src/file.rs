@@ -1,6 +1,6 @@
 //! Reading small files with as few system calls as there can be.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::NixPath;
 use nix::errno::Errno;
@@ -52,6 +52,32 @@ pub fn read_rest(file: impl AsFd, expected: usize, most: usize) -> Result<Vec<u8
             return Ok(bytes);
         }
     }
+}
+
+/// flock(2), `LOCK_EX | LOCK_NB`: whether the file is ours alone now, as far as others ask. The lock is the
+/// open file's, and all its descriptors have it.
+///
+/// # Errors
+/// ENOLCK, EBADF.
+pub fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Error> {
+    loop {
+        // SAFETY: the call takes two integers.
+        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        match Errno::result(locked) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EWOULDBLOCK) => return Ok(false),
+            locked => return locked.map(|_| true).during("flock"),
+        }
+    }
+}
+
+/// flock(2), `LOCK_UN`.
+///
+/// # Errors
+/// EBADF.
+pub fn unlock(file: BorrowedFd<'_>) -> Result<(), Error> {
+    // SAFETY: the call takes two integers.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) }).map(drop).during("flock")
 }
 
 #[cfg(test)]

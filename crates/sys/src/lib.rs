@@ -17,6 +17,7 @@ pub mod mount;
 pub mod network;
 pub mod path;
 pub mod pidfd;
+mod pile;
 pub mod process;
 pub mod procfs;
 pub mod pty;
@@ -26,4 +27,5 @@ mod slots;
 pub mod socket;
 
 pub use error::{During, Error, Failure, Words, words};
+pub use pile::Pile;
 pub use slots::Slots;

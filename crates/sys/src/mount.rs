@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::ops::BitOr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -83,6 +83,17 @@ pub struct Change {
     pub clear: Attr,
     /// The propagation to give.
     pub propagation: Option<Propagation>,
+}
+
+impl Change {
+    fn attr(&self) -> libc::mount_attr {
+        libc::mount_attr {
+            attr_set: self.set.0,
+            attr_clr: self.clear.0,
+            propagation: self.propagation.map_or(0, |propagation| propagation as u64),
+            userns_fd: 0,
+        }
+    }
 }
 
 fn done(call: &'static str, result: libc::c_long) -> Result<(), Error> {
@@ -190,15 +201,62 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: Attr) -> Result<OwnedFd, Err
 /// ENOENT and others of path lookup, EINVAL (not in this namespace, unbindable, or a copy without
 /// its locked mounts), EPERM, ...
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
-    let recursive = if recursive { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
-    let flags = libc::OPEN_TREE_CLONE
-        | libc::OPEN_TREE_CLOEXEC
-        | libc::AT_EMPTY_PATH as libc::c_uint
-        | recursive;
+    let flags = clone_flags(recursive);
     // SAFETY: an open descriptor (or AT_FDCWD) and a NUL-terminated string.
     let result =
         unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) };
     fd("open_tree", result)
+}
+
+fn clone_flags(recursive: bool) -> libc::c_uint {
+    let recursive = if recursive { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | libc::AT_EMPTY_PATH as libc::c_uint
+        | recursive
+}
+
+/// A copy as of [`clone_tree`], changed before anybody sees it: open_tree_attr(2), Linux 6.15. Where
+/// that fails it is two calls, which say what is wrong.
+///
+/// # Errors
+/// Those of [`clone_tree`] and [`mount_setattr`].
+pub fn clone_changed_tree(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    recursive: bool,
+    change: &Change,
+) -> Result<OwnedFd, Error> {
+    open_tree_attr(dir, path, recursive, change).or_else(|_| {
+        let tree = clone_tree(dir, path, recursive)?;
+        mount_setattr(tree.as_fd(), c"", recursive, change)?;
+        Ok(tree)
+    })
+}
+
+/// Not in [`libc`] yet; the same number on all machines but alpha and mips.
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+
+fn open_tree_attr(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    recursive: bool,
+    change: &Change,
+) -> Result<OwnedFd, Error> {
+    let attr = change.attr();
+    // SAFETY: an open descriptor (or AT_FDCWD), a NUL-terminated string, and a struct whose size
+    // is given.
+    let result = unsafe {
+        libc::syscall(
+            SYS_OPEN_TREE_ATTR,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            clone_flags(recursive),
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    fd("open_tree_attr", result)
 }
 
 /// move_mount(2): attaches the mount `mount` onto the file or directory `target`, from descriptor
@@ -222,6 +280,26 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), E
     done("move_mount", result)
 }
 
+/// move_mount(2) onto a path of the host: links are followed but where the last component is one.
+///
+/// # Errors
+/// Those of [`move_mount`] and of path lookup.
+pub fn move_mount_onto(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), Error> {
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: an open descriptor and NUL-terminated strings.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+        )
+    };
+    done("move_mount", result)
+}
+
 /// mount_setattr(2) on `path`, seen from `dir`; an empty path means `dir` itself.
 ///
 /// # Errors
@@ -233,13 +311,7 @@ pub fn mount_setattr(
     recursive: bool,
     change: &Change,
 ) -> Result<(), Error> {
-    let attr = libc::mount_attr {
-        attr_set: change.set.0,
-        attr_clr: change.clear.0,
-        propagation: change.propagation.map_or(0, |propagation| propagation as u64),
-        userns_fd: 0,
-    };
-    setattr("mount_setattr", dir, path, recursive, &attr)
+    setattr("mount_setattr", dir, path, recursive, &change.attr())
 }
 
 fn setattr(
@@ -290,10 +362,8 @@ pub fn change_root(recursive: bool, change: &Change) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::os::fd::AsFd;
-
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn errors_carry_the_name_of_the_call() {
@@ -304,7 +374,9 @@ mod tests {
         assert_eq!(call(fsconfig_flag(fd, c"ro")), "fsconfig");
         assert_eq!(call(fsmount(fd, Attr::NONE).map(drop)), "fsmount");
         assert_eq!(call(clone_tree(fd, c"no/such/path", false).map(drop)), "open_tree");
+        assert_eq!(call(move_mount_onto(fd, c"no/such/path")), "move_mount");
         let change = Change { set: Attr::RDONLY, ..Change::default() };
+        assert_eq!(call(clone_changed_tree(fd, c"no/such", true, &change).map(drop)), "open_tree");
         assert_eq!(call(mount_setattr(fd, c"no/such", true, &change)), "mount_setattr");
     }
 }

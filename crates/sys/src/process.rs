@@ -123,15 +123,16 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
-/// Takes over a descriptor that this process was given by number (on the command line, by the
-/// program that executed it).
+/// Takes over a descriptor that came as a number: from a system call, or from the program that
+/// executed this one.
 ///
 /// # Errors
-/// EBADF where no such descriptor is open.
-pub fn take_inherited(fd: RawFd) -> Result<OwnedFd, Error> {
-    set_close_on_exec(fd, true)?;
-    // SAFETY: the descriptor is open, and by the contract of the one who passed its number it is
-    // for us alone.
+/// EBADF for what no descriptor can be; whether it is open its first use shows.
+pub fn take_over(fd: RawFd) -> Result<OwnedFd, Error> {
+    if fd < 0 {
+        return Err(Error::new("descriptor", nix::errno::Errno::EBADF));
+    }
+    // SAFETY: by the contract of the one who passed the number it is for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -62,7 +62,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let id = id.get()?;
     check(&request)?;
     request.options.listen_fds = listen_fds()?;
-    request.options.terminal_size = foreground::terminal_size();
+    request.options.terminal_size = Some(foreground::terminal_size);
     request.options.plain_newlines = request.console_socket.is_none();
     shield()?;
     let foreground = if request.detach { None } else { Some(Foreground::prepare()?) };
@@ -78,7 +78,10 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
 
 fn wait(mut foreground: Foreground, mut executed: Executed, has_socket: bool) -> Result<Outcome> {
     let master = if has_socket { None } else { executed.started.master.take() };
-    Ok(foreground::outcome(foreground.wait(&executed.started, master, None)?))
+    let code = foreground.wait(&executed.started, master, None)?;
+    // The end of this process, which is next, closes what it has open.
+    std::mem::forget((foreground, executed));
+    Ok(foreground::outcome(code))
 }
 
 fn check(request: &ExecRequest) -> Result<()> {

@@ -47,7 +47,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     }
     arguments.request.options.start_at_once = true;
     arguments.request.nobody_waits = detach;
-    arguments.request.options.process.terminal_size = foreground::terminal_size();
+    arguments.request.options.process.terminal_size = Some(foreground::terminal_size);
     arguments.request.options.process.plain_newlines = arguments.request.console_socket.is_none();
     let (id, request) = arguments.finish()?;
     shield()?;
@@ -91,5 +91,7 @@ fn wait(
         let warnings = command::delete_ended(&created)?;
         output::warn(globals, &warnings);
     }
+    // The end of this process, which is next, closes what it has open.
+    std::mem::forget(created);
     Ok(foreground::outcome(code))
 }

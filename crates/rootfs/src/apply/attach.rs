@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use nix::unistd::{chdir, fchdir};
+use nix::unistd::fchdir;
 use sys::mount::Attr;
 use sys::path::{Links, open_in_root};
 use sys::{During, Error};
@@ -19,7 +19,7 @@ use sys::{During, Error};
 use super::log::Log;
 use super::resolve::{Found, Missing, destination};
 use super::{Context, copy, filesystem, overlay};
-use crate::op::{Action, Change, Filesystem, Propagation, Setting, Target};
+use crate::op::{Action, AtOnce, Change, Filesystem, Propagation, Setting, Target};
 
 impl Context {
     pub(super) fn attach(&mut self, action: &Action) -> Result<(), Error> {
@@ -51,7 +51,7 @@ impl Context {
     }
 
     /// umount2(2) takes a name alone: here it is one in the working directory, and no link.
-    fn unmount(&self, target: &Target) -> Result<(), Error> {
+    fn unmount(&mut self, target: &Target) -> Result<(), Error> {
         let path = Path::new(OsStr::from_bytes(target.path.as_bytes()));
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new("umount2", Errno::EBUSY));
@@ -61,9 +61,9 @@ impl Context {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let parent = open_in_root(self.root()?, &parent, flags, Links::Refuse)?;
         fchdir(&parent).during("fchdir")?;
+        self.astray = true;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        umount2(name, flags).during("umount2")?;
-        chdir(c"/").during("chdir")
+        umount2(name, flags).during("umount2")
     }
 
     fn attach_tree(
@@ -75,32 +75,69 @@ impl Context {
         let missing = || Ok(if is_directory(tree)? { Missing::Directory } else { Missing::File });
         let found = destination(self.root()?, target, missing)?;
         put(tree, found.fd.as_fd())?;
+        self.pile.add(found.fd);
         change(tree, changes, &self.log)
     }
 
-    fn mount(&self, wanted: &Filesystem, target: &Target, changes: &[Change]) -> Result<(), Error> {
+    fn mount(
+        &mut self,
+        wanted: &Filesystem,
+        target: &Target,
+        changes: &[Change],
+    ) -> Result<(), Error> {
         let Found { fd, made } = destination(self.root()?, target, || Ok(Missing::Directory))?;
-        let covered = (wanted.inherit_mode && !made).then(|| fd.as_fd());
-        let mount = filesystem::make(wanted, covered, &self.log)?;
-        if wanted.copy_up && !made {
-            copy::tree(fd.as_fd(), mount.as_fd())?;
+        let done = wanted.at_once.as_ref().is_some_and(|at_once| {
+            self.mount_on(fd.as_fd(), wanted.source.as_deref(), &wanted.fstype, at_once).is_ok()
+        });
+        // What has failed is done again in the way in which the kernel says what is wrong.
+        if !done {
+            self.mount_by_parts(wanted, fd.as_fd(), made, changes)?;
         }
-        put(mount.as_fd(), fd.as_fd())?;
-        change(mount.as_fd(), changes, &self.log)
+        self.pile.add(fd);
+        Ok(())
+    }
+
+    fn mount_by_parts(
+        &self,
+        wanted: &Filesystem,
+        fd: BorrowedFd<'_>,
+        made: bool,
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        let covered = (wanted.inherit_mode && !made).then_some(fd);
+        let mount = filesystem::make(wanted, covered, &self.log, &self.pile)?;
+        if wanted.copy_up && !made {
+            copy::tree(fd, mount.as_fd())?;
+        }
+        put(mount.as_fd(), fd)?;
+        change(mount.as_fd(), changes, &self.log)?;
+        self.pile.add(mount);
+        Ok(())
     }
 
     /// mount(2) takes its target by name alone: the name here is `.`.
+    fn mount_on(
+        &mut self,
+        target: BorrowedFd<'_>,
+        source: Option<&CStr>,
+        fstype: &CStr,
+        AtOnce { flags, data }: &AtOnce,
+    ) -> Result<(), Error> {
+        fchdir(target).during("fchdir")?;
+        self.astray = true;
+        let flags = MsFlags::from_bits_retain(*flags);
+        mount(source, c".", Some(fstype), flags, Some(data.as_c_str())).during("mount")
+    }
+
     fn old_mount(
-        &self,
+        &mut self,
         (fstype, source, data): (&CStr, &CStr, &CStr),
         flags: u64,
         target: &Target,
     ) -> Result<(), Error> {
         let found = destination(self.root()?, target, || Ok(Missing::Directory))?;
-        fchdir(&found.fd).during("fchdir")?;
-        let flags = MsFlags::from_bits_retain(flags);
-        mount(Some(source), c".", Some(fstype), flags, Some(data)).during("mount")?;
-        chdir(c"/").during("chdir")
+        let at_once = AtOnce { flags, data: data.to_owned() };
+        self.mount_on(found.fd.as_fd(), Some(source), fstype, &at_once)
     }
 
     fn remount(

@@ -28,11 +28,11 @@ impl Context {
             Action::Chroot { move_to_root } => chroot_into(self.root()?, *move_to_root),
             Action::ReadOnlyMount(path) => {
                 let mount = open_in_root(self.root()?, path, OFlag::O_PATH, Links::Follow)?;
-                make_read_only(mount.as_fd(), false)
+                make_read_only(mount.as_fd())
             }
             Action::Mask(path) => self.mask(path),
             Action::ReadOnlyPath(path) => self.read_only_path(path),
-            Action::ReadOnlyRoot => make_read_only(self.root()?, false),
+            Action::ReadOnlyRoot => make_read_only(self.root()?),
             Action::Propagate { propagation, recursive } => {
                 let propagation = Some(kernel_propagation(*propagation));
                 let change = Change { propagation, ..Change::default() };
@@ -54,21 +54,29 @@ impl Context {
         let Some(target) = self.existing(path)? else { return Ok(()) };
         if !is_directory(target.as_fd())? {
             let cover = mount::clone_tree(self.null()?, c"", false)?;
-            return put(cover.as_fd(), target.as_fd());
+            return self.cover(cover, target);
         }
         // One empty file system for all; only what is attached can be copied (before Linux 6.15).
         match &self.empty {
             Some(empty) => {
                 let cover = mount::clone_tree(empty.as_fd(), c"", false)?;
-                put(cover.as_fd(), target.as_fd())
+                self.cover(cover, target)
             }
             None => {
                 let empty = empty_directory()?;
                 put(empty.as_fd(), target.as_fd())?;
+                self.pile.add(target);
                 self.empty = Some(empty);
                 Ok(())
             }
         }
+    }
+
+    fn cover(&self, cover: OwnedFd, target: OwnedFd) -> Result<(), Error> {
+        put(cover.as_fd(), target.as_fd())?;
+        self.pile.add(target);
+        self.pile.add(cover);
+        Ok(())
     }
 
     /// The container's null device, which must really be one: an image could have any file there
@@ -90,15 +98,15 @@ impl Context {
 
     fn read_only_path(&self, path: &CStr) -> Result<(), Error> {
         let Some(target) = self.existing(path)? else { return Ok(()) };
-        let copy = mount::clone_tree(target.as_fd(), c"", true)?;
-        make_read_only(copy.as_fd(), true)?;
-        put(copy.as_fd(), target.as_fd())
+        let copy = mount::clone_changed_tree(target.as_fd(), c"", true, &READ_ONLY)?;
+        self.cover(copy, target)
     }
 }
 
-fn make_read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<(), Error> {
-    let change = Change { set: Attr::RDONLY, ..Change::default() };
-    mount::mount_setattr(mount, c"", recursive, &change)
+const READ_ONLY: Change = Change { set: Attr::RDONLY, clear: Attr::NONE, propagation: None };
+
+fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), Error> {
+    mount::mount_setattr(mount, c"", false, &READ_ONLY)
 }
 
 fn empty_directory() -> Result<OwnedFd, Error> {

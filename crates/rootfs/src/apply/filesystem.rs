@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use sys::mount::{self, Attr};
-use sys::{During, Error};
+use sys::{During, Error, Pile};
 
 use super::log::Log;
 use crate::op::{Filesystem, Setting};
@@ -16,11 +16,12 @@ pub(super) fn make(
     wanted: &Filesystem,
     covered: Option<BorrowedFd<'_>>,
     log: &Log,
+    pile: &Pile,
 ) -> Result<OwnedFd, Error> {
     let opened = mount::fsopen(&wanted.fstype);
-    let context = opened.inspect_err(|_| log.unknown_type(&wanted.fstype))?;
-    let context = context.as_fd();
-    log.watch(context, || {
+    let opened = opened.inspect_err(|_| log.unknown_type(&wanted.fstype))?;
+    let context = opened.as_fd();
+    let made = log.watch(context, || {
         if let Some(source) = &wanted.source {
             set(context, c"source", source, log)?;
         }
@@ -30,7 +31,9 @@ pub(super) fn make(
         configure(context, &wanted.settings, log)?;
         mount::fsconfig_create(context)?;
         mount::fsmount(context, Attr::from_bits(wanted.attributes))
-    })
+    });
+    pile.add(opened);
+    made
 }
 
 fn mode_of(directory: BorrowedFd<'_>) -> Result<CString, Error> {

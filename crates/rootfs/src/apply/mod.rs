@@ -1,4 +1,5 @@
-//! The operations, done: system calls, and no choices but "it is not there" and "not known yet".
+//! The operations, done: system calls, and no choices but "it is not there", "not known yet" and "failed:
+//! once more, by the way on which the kernel says why".
 
 mod attach;
 mod console;
@@ -17,11 +18,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
-use sys::{Error, Failure, Slots};
+use nix::unistd::chdir;
+use sys::{During, Error, Failure, Pile, Slots};
 
 use self::log::Log;
 pub(crate) use self::root::directory;
-use crate::op::{Action, Op, Source};
+use crate::op::{Action, Op, Phase, Source};
 
 /// What operations leave for later ones.
 #[derive(Debug, Default)]
@@ -34,6 +36,9 @@ pub struct Context {
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     log: Log,
+    pile: Pile,
+    /// Whether the working directory is one of the container's.
+    astray: bool,
 }
 
 impl Context {
@@ -81,19 +86,26 @@ fn clone_path(path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
 /// # Errors
 /// The index in `ops` of the first that failed, and the system call.
 pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
-    if ops.is_empty() {
-        return Ok(());
-    }
     // Every mode below is written out; a mask would only take bits away from device nodes.
-    let mask = umask(Mode::empty());
+    let makes_files = ops.iter().any(|op| op.phase() == Phase::Build);
+    let mask = makes_files.then(|| umask(Mode::empty()));
     let result = ops.iter().enumerate().try_for_each(|(index, op)| {
         context.do_one(&op.action).map_err(|error| Failure::new(index, error))
     });
-    umask(mask);
-    result
+    if let Some(mask) = mask {
+        umask(mask);
+    }
+    result?;
+    context.tidy().map_err(|error| Failure::new(ops.len().saturating_sub(1), error))
 }
 
 impl Context {
+    /// Leaves nothing of the container's to whatever comes next: no directory and no descriptor.
+    fn tidy(&mut self) -> Result<(), Error> {
+        self.pile.close();
+        if std::mem::take(&mut self.astray) { chdir(c"/").during("chdir") } else { Ok(()) }
+    }
+
     fn do_one(&mut self, action: &Action) -> Result<(), Error> {
         match action {
             Action::MapIds { tree, recursive, uids, gids } => {

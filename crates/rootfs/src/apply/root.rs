@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
-use sys::mount::{Change, change_root};
+use sys::mount::{Change, change_root, move_mount_onto};
 use sys::{During, Error};
 
 use super::attach::{kernel_propagation, put};
@@ -27,11 +27,15 @@ pub(crate) fn directory(path: &CStr) -> Result<OwnedFd, Error> {
 }
 
 pub(super) fn place(tree: BorrowedFd<'_>, at: &Place) -> Result<(), Error> {
-    let place = match at {
-        Place::Directory(path) => directory(path)?,
-        Place::OverRoot => directory(c"/")?,
+    let path = match at {
+        Place::Directory(path) => path,
+        Place::OverRoot => c"/",
     };
-    put(tree, place.as_fd())
+    // A dot is found in a directory only, and the root is nothing else.
+    let inside = CString::new([path.to_bytes(), b"/."].concat())
+        .map_err(|_| Error::new("move_mount", Errno::EINVAL))?;
+    // By descriptor it can be said what is wrong with the place.
+    move_mount_onto(tree, &inside).or_else(|_| put(tree, directory(path)?.as_fd()))
 }
 
 /// Makes and places the overlay of `layers`, with a tmpfs on top where it is to be ephemeral.

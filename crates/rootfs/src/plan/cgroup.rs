@@ -47,6 +47,7 @@ impl<'a> Planner<'a> {
             attributes: entry.options.single().set,
             inherit_mode: false,
             copy_up: false,
+            at_once: None,
         };
         let changes = propagation_change(&entry.options);
         self.build.push(entry.op(Action::Mount { filesystem, target, changes }));
@@ -90,6 +91,7 @@ impl<'a> Planner<'a> {
             attributes: attributes.set,
             inherit_mode: false,
             copy_up: false,
+            at_once: None,
         };
         let changes = propagation_change(&entry.options);
         let target = entry.target()?;

@@ -11,7 +11,7 @@ use super::id_maps::IdMaps;
 use super::label::quoted_option;
 use super::without_effect::is_values;
 use super::{Planner, clean, path_string, string};
-use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Source, Target};
+use crate::op::{Action, AtOnce, Change, Filesystem, Op, Rule, Setting, Source, Target};
 use crate::options::{
     self, Attributes, DIRSYNC, IVERSION, LAZYTIME, MAND, Options, SILENT, SYNC, split_data,
 };
@@ -177,18 +177,22 @@ impl<'a> Planner<'a> {
         if long || needs_old_mount(&entry.options, &settings) {
             return self.old_mount(entry, attributes, label.as_ref());
         }
+        let label_free = label.is_none();
         settings.extend(label);
         let mut all = superblock_settings(entry, attributes)?;
         let has_mode = settings
             .iter()
             .any(|setting| matches!(setting, Setting::Text(key, _) if key.as_bytes() == b"mode"));
         all.extend(settings);
+        let inherit_mode = entry.fstype == "tmpfs" && !has_mode;
+        let simple = !inherit_mode && !entry.options.copy_up && label_free;
         let filesystem = Filesystem {
             fstype: string(entry.field.member("type"), entry.fstype)?,
             source: entry.source_name()?,
+            at_once: if simple { at_once(entry, attributes, &all)? } else { None },
             settings: all,
             attributes: attributes.set,
-            inherit_mode: entry.fstype == "tmpfs" && !has_mode,
+            inherit_mode,
             copy_up: entry.options.copy_up,
         };
         let changes = propagation_change(&entry.options);
@@ -412,6 +416,32 @@ fn needs_old_mount(options: &Options, settings: &[Setting]) -> bool {
 
 fn is_long(setting: &Setting) -> bool {
     matches!(setting, Setting::Text(_, value) if value.as_bytes().len() > LONGEST_VALUE)
+}
+
+/// What mount(2) is told for the same: only where nothing is left to be done to the mount, no option
+/// has a character that mount(2) takes for its own, and the file system is one of the kernel's own, which
+/// read their options there as here. Read-only is not for mount(2): it would be the superblock's too.
+fn at_once(
+    entry: &Entry<'_>,
+    attributes: Attributes,
+    settings: &[Setting],
+) -> Result<Option<AtOnce>, Error> {
+    let text = |setting: &Setting| match setting {
+        Setting::Flag(name) => name.as_bytes().to_vec(),
+        Setting::Text(name, value) => [name.as_bytes(), value.as_bytes()].join(&b'='),
+    };
+    let texts: Vec<Vec<u8>> = settings.iter().map(text).collect();
+    let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\\');
+    if !VIRTUAL.contains(&entry.fstype)
+        || attributes.set & Attr::RDONLY.bits() != 0
+        || entry.options.propagation.is_some()
+        || entry.options.superblock != 0
+        || texts.iter().flatten().any(special)
+    {
+        return Ok(None);
+    }
+    let data = string(entry.field, texts.join(&b','))?;
+    Ok(Some(AtOnce { flags: old_flags(&entry.options, attributes), data }))
 }
 
 /// `MS_*` of mount(2) for the same.

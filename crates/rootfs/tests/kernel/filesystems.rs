@@ -42,12 +42,53 @@ fn options_of_mount_and_superblock_are_set() {
     });
 }
 
+/// Each once as it stands, by mount(2), and once by parts: with the propagation that it has anyway.
+#[test]
+fn a_mount_at_once_is_what_it_is_by_parts() {
+    inside("filesystems::a_mount_at_once_is_what_it_is_by_parts", ROOT, |sandbox| {
+        let kinds: &[(&str, &[&str])] = &[
+            ("proc", &["nosuid", "nodev", "noexec", "hidepid=2"]),
+            ("tmpfs", &["mode=1777", "size=64k", "nosuid", "nodev", "noexec", "relatime"]),
+            ("tmpfs", &["mode=755", "nr_inodes=9", "strictatime", "nosymfollow"]),
+            ("tmpfs", &["mode=755", "noatime", "nodiratime"]),
+            ("devpts", &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5", "nosuid", "noexec"]),
+            ("mqueue", &["nosuid", "noexec", "nodev"]),
+            ("sysfs", &["nosuid", "noexec", "nodev"]),
+        ];
+        let mut mounts = vec![proc_mount()];
+        for (number, (kind, options)) in kinds.iter().enumerate() {
+            let parts: Vec<_> = options.iter().copied().chain(["private"]).collect();
+            for (place, options) in [("once", *options), ("parts", &parts)] {
+                mounts.push(json!({ "destination": format!("/{place}{number}"), "type": kind,
+                    "source": "name", "options": options }));
+            }
+        }
+        let config = config(json!(mounts));
+        let ops = rootfs::plan(&serde_json::from_value(config.clone()).unwrap(), &sandbox.host());
+        let at_once = |op: &rootfs::Op| match &op.action {
+            rootfs::Action::Mount { filesystem, .. } => filesystem.at_once.is_some(),
+            _ => false,
+        };
+        assert_eq!(ops.unwrap().iter().filter(|op| at_once(op)).count(), kinds.len() + 1);
+        sandbox.enter(&config, &sandbox.host()).ok();
+        for number in 0..kinds.len() {
+            let [once, parts] =
+                ["once", "parts"].map(|place| mountinfo(format!("/{place}{number}")));
+            assert_eq!(once, parts);
+        }
+        // The working directory is none of the container's mounts.
+        assert_eq!(std::env::current_dir().unwrap().to_str(), Some("/"));
+    });
+}
+
 #[test]
 fn an_unknown_option_is_an_error_of_the_mount() {
     inside("filesystems::an_unknown_option_is_an_error_of_the_mount", ROOT, |sandbox| {
-        let config = config(json!([tmpfs("/a", &["nosuchoption=1"])]));
         let expected = r#"mounts[0] "tmpfs" -> "/a": fsconfig: invalid argument"#;
-        sandbox.enter(&config, &sandbox.host()).refused(expected);
+        for options in [&["nosuchoption=1"][..], &["mode=755", "nosuchoption=1"]] {
+            let config = config(json!([tmpfs("/a", options)]));
+            sandbox.enter(&config, &sandbox.host()).refused(expected);
+        }
     });
 }
 

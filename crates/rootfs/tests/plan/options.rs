@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{host, one_mount};
+use rootfs::Action;
+
+use super::{config, host, one_mount, try_plan};
 
 /// Option; what a recursive bind with it says; what a tmpfs with it says.
 const TABLE: &[(&str, &str, &str)] = &[
@@ -139,6 +141,34 @@ fn options_of_the_file_system() {
     // fsconfig(2) takes 255 bytes of a value.
     let long = format!("mpol=bind:{}", "1,".repeat(150));
     assert!(on_tmpfs(&[&long])[0].contains("flags 0x0"));
+}
+
+#[test]
+fn mount_is_told_at_once_what_it_can_be_told() {
+    let told = |kind: &str, options: &[&str]| {
+        let mount = json!({ "destination": "/d", "source": "t", "type": kind, "options": options });
+        let ops = try_plan(&config(&json!([mount])), &host()).unwrap();
+        ops.into_iter().find_map(|op| match op.action {
+            Action::Mount { filesystem, .. } => filesystem.at_once,
+            _ => None,
+        })
+    };
+    let at_once = told("tmpfs", &["nosuid", "mode=755", "size=64k"]).unwrap();
+    assert_eq!((at_once.flags, at_once.data.to_str()), (2, Ok("mode=755,size=64k")));
+    for by_parts in [
+        &["mode=755", "size=64k", "tmpcopyup"][..],
+        // The mode is that of what it covers.
+        &["size=64k"],
+        &["mode=755", "private"],
+        &["mode=755", "sync"],
+        &["mode=755", "mpol=bind:0,2"],
+        &["mode=755", r#"context="a:b,c""#],
+    ] {
+        assert_eq!(told("tmpfs", by_parts), None, "{by_parts:?}");
+    }
+    assert_eq!(told("ext4", &[]), None);
+    assert!(told("sysfs", &["nosuid"]).is_some());
+    assert_eq!(told("sysfs", &["ro"]), None);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use namespaces::Kind;
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
 use privileges::affinity::Affinity;
 use serde_json::Value;
@@ -22,6 +23,7 @@ use crate::host::Host;
 use crate::id::Id;
 use crate::plan::{self, Base, ProcessOptions};
 use crate::process::Process;
+use crate::program;
 use crate::record::{Record, Root};
 use crate::slot;
 use crate::state::Status;
@@ -89,12 +91,14 @@ pub struct Executed {
 pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let entry = root.get(id)?;
     let record = entry.record()?;
+    // Opened before it is looked whether that process runs: then it is this very one.
+    let mut handle = record.init.and_then(|init| sys::pidfd::open(Pid::from_raw(init.pid)).ok());
     if Status::of_living(&record)? == Status::Paused && !request.ignore_paused {
         return Err(Error::new("container is paused"));
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let kept = entry.kept()?;
-    let (container, base) = (kept.plan()?, kept.base()?);
+    let base = kept.base()?;
     let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
@@ -111,10 +115,10 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         // The process is born where we are: it is never outside.
         group.assign(nix::unistd::getpid().as_raw()).within(|| "linux.intelRdt: tasks")?;
     }
-    let start = |join: cgroups::Join| -> Result<Started> {
+    let mut start = |join: cgroups::Join| -> Result<Started> {
         let mut slots = Slots::default();
-        let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;
-        slots.put(slot::PROCESS, pidfd);
+        let handle = handle.take().map_or_else(|| init.handle(), |handle| Ok(Some(handle)))?;
+        slots.put(slot::PROCESS, handle.ok_or_else(|| Error::new("container not running"))?);
         let legacy_cgroups = u16::try_from(join.procs.len()).unwrap_or(u16::MAX);
         for (slot, file) in (slot::CGROUP..).zip(join.procs) {
             slots.put(slot, file);
@@ -125,13 +129,21 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             base: &base,
             kinds: &kinds,
             init: init.pid,
-            container: &container,
+            container: &kept.plan,
             legacy_cgroups,
             host: &host,
             options: &request.options,
         })?;
         let cgroup = join.into.as_ref().map(AsFd::as_fd);
-        execute::start(Start { plan, born: &[], id_maps: None, moves: Vec::new(), cgroup, slots })
+        execute::start(Start {
+            plan,
+            born: &[],
+            id_maps: None,
+            moves: Vec::new(),
+            cgroup,
+            slots,
+            file: &program::in_memory,
+        })
     };
     let agent = agent::call(&record)?;
     let mut started = match start(join(&record, init, request)?) {

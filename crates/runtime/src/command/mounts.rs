@@ -14,6 +14,7 @@ use crate::execute::{self, Progress, Start, Started};
 use crate::host::Host;
 use crate::id::Id;
 use crate::plan::{self, Change, MountsInputs};
+use crate::program;
 use crate::record::Root;
 use crate::slot;
 use crate::state::Status;
@@ -54,6 +55,7 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
         Error::from(failure.error).within(step.unwrap_or_default())
     })?;
     let mut process = execute::start(Start {
+        file: &program::in_memory,
         plan: inside,
         born: &[],
         id_maps: None,

@@ -37,7 +37,7 @@ pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
         (Some(manager), Some(init)) => Ready::prepare(&entry, manager, init)?,
         _ => None,
     };
-    let plan = entry.kept()?.plan()?;
+    let plan = entry.kept()?.plan;
     command(&entry, plan, &record).map_err(|error| with_want_of_memory(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
@@ -79,7 +79,7 @@ const fn refusal(status: Status) -> &'static str {
 
 fn command(entry: &Entry, plan: InitPlan, record: &Record) -> Result<()> {
     let mut agent = agent::call(record)?;
-    let mut conversation = Conversation::new(start_socket::call(entry)?, plan);
+    let mut conversation = Conversation::new(start_socket::call(entry)?, plan)?;
     conversation.go()?;
     loop {
         match conversation.listen()? {

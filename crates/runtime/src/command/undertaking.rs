@@ -105,6 +105,7 @@ impl Undertaking {
             let step = plan.raise.get(failure.op).map(ToString::to_string);
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
+        let base = base(plan, bundle)?;
         let init = execute::start(Start {
             plan: std::mem::take(&mut plan.init),
             born: &plan.born,
@@ -112,6 +113,7 @@ impl Undertaking {
             moves: plan.moves.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
+            file: &|bytes| self.entry.write_plan(bytes, &base),
         })?;
         let pid = init.pid.as_raw();
         self.init = Some(init);
@@ -135,7 +137,7 @@ impl Undertaking {
             return Err(Error::new("davit's init did not wait"));
         }
         let init = self.init.take().ok_or_else(|| Error::new("init is gone"))?;
-        match self.write_down(plan, bundle, request, &init) {
+        match self.write_down(request, &init) {
             Ok(()) => Ok(init),
             Err(error) => {
                 self.init = Some(init);
@@ -174,20 +176,13 @@ impl Undertaking {
     }
 
     /// Init waits for its `Go` meanwhile: it ends with us where we do not get to it.
-    fn write_down(
-        &mut self,
-        plan: &Plan,
-        bundle: &Bundle,
-        request: &CreateRequest,
-        init: &Started,
-    ) -> Result<()> {
+    fn write_down(&mut self, request: &CreateRequest, init: &Started) -> Result<()> {
         if let (Some(socket), Some(master)) = (&request.console_socket, &init.master) {
             handover::terminal(socket, master)?;
         }
         if let Some(socket) = &request.pidfd_socket {
             handover::process(socket, &init.pidfd)?;
         }
-        self.entry.write_plan(&init.encoded, &base(plan, bundle)?)?;
         self.record.init = Some(Process::of(init.pid.as_raw())?);
         // `run` goes on at once: it writes down what will be. Init ends with it where that fails.
         self.record.stage =
@@ -209,7 +204,8 @@ impl Undertaking {
         }
         let deadline = Instant::now() + CLEANUP;
         let removed = match &self.record.cgroup {
-            Some(cgroup) if self.owns_cgroup => {
+            // Without a process in it, it goes without a descriptor: there may be none left.
+            Some(cgroup) if self.owns_cgroup && !cgroup.remove_if_empty() => {
                 cgroup.kill(deadline).and_then(|()| cgroup.remove(deadline))
             }
             _ => Ok(()),

@@ -41,6 +41,9 @@ pub enum CgroupManager {
     Disabled,
 }
 
+/// Rows and columns.
+pub type TerminalSize = (u16, u16);
+
 /// What the command line says of a new process, of create, run and exec alike.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessOptions {
@@ -50,8 +53,8 @@ pub struct ProcessOptions {
     pub listen_fds: Option<ListenFds>,
     /// No session keyring of its own.
     pub no_new_keyring: bool,
-    /// Rows and columns of the caller's terminal, for a process whose terminal has no size.
-    pub terminal_size: Option<(u16, u16)>,
+    /// Tells rows and columns of the caller's terminal, for a process whose terminal has no size.
+    pub terminal_size: Option<fn() -> Option<TerminalSize>>,
     /// The terminal's output goes through the caller's own terminal, which adds carriage returns.
     pub plain_newlines: bool,
 }
@@ -66,8 +69,9 @@ impl ProcessOptions {
 
 /// Gives a terminal that says no size that of the caller's.
 pub fn fit_terminal(process: &mut Process, options: &ProcessOptions) {
-    if let (Some(true), None, Some((rows, columns))) =
+    if let (Some(true), None, Some(size)) =
         (process.terminal(), process.console_size(), options.terminal_size)
+        && let Some((rows, columns)) = size()
     {
         // The builder refuses nothing of a struct whose fields have defaults.
         let size = BoxBuilder::default().height(rows).width(columns).build().ok();

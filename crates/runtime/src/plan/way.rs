@@ -99,11 +99,17 @@ impl Way<'_> {
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
         let mut ops = program::session(self.process);
         ops.extend(program::make_working_directory(self.process)?);
-        ops.extend([program::find(self.process)?, Op::Stage(name), Op::Created]);
-        if !self.options.start_at_once {
-            ops.push(Op::AwaitStart { slot: slot::START });
+        ops.push(program::find(self.process)?);
+        // `run` goes on at once: nobody ever sees its container as created.
+        match self.options.start_at_once {
+            true => ops.push(Op::Created),
+            false => ops.extend([
+                Op::Stage(name),
+                Op::Created,
+                Op::AwaitStart { slot: slot::START },
+                stage(c"davit:start"),
+            ]),
         }
-        ops.push(stage(c"davit:start"));
         ops.extend(self.hooks(Moment::StartContainer)?);
         Ok(ops)
     }
