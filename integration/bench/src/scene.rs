@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -67,10 +68,13 @@ pub(crate) struct Scene {
     pub(crate) cache: PathBuf,
     /// The cgroup in which all that is measured happens.
     pub(crate) cgroup: PathBuf,
+    /// How long nothing is done before each measured call: what the kernel has still to do for the
+    /// last one (namespaces end in the background) is not this one's cost.
+    pub(crate) rest: Duration,
 }
 
 impl Scene {
-    pub(crate) fn enter() -> Result<Self> {
+    pub(crate) fn enter(rest: Duration) -> Result<Self> {
         let cache = std::env::var_os("BENCH_CACHE").context("BENCH_CACHE is not set")?;
         let cache = fs::canonicalize(cache).context("BENCH_CACHE: run setup.sh")?;
         let outside = PathBuf::from(std::env::var_os("BENCH_CGROUP").context("BENCH_CGROUP")?);
@@ -97,6 +101,6 @@ impl Scene {
             give_libraries(&libraries)?;
         }
         nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
-        Ok(Self { directory, cache, cgroup: top.join("containers") })
+        Ok(Self { directory, cache, cgroup: top.join("containers"), rest })
     }
 }
