@@ -41,7 +41,8 @@ fn a_lower_limit_is_felt_at_once() {
     c.call(&["update", "--memory", "20m", "--memory-swap", "20m", &c.id]).done().ok();
     let run = c.exec(&["tail", "-c", "40000000", "/dev/zero"]);
     assert_eq!(run.code, 137, "{run:?}");
-    assert_eq!(count(&c, "memory.events", "oom_kill"), 1);
+    // The kernel may take another one while the first is dying.
+    assert!(count(&c, "memory.events", "oom_kill") > 0);
 }
 
 /// Above it nobody is killed, but what can be taken is.

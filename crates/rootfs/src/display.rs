@@ -8,10 +8,11 @@ use sys::mount::Attr;
 use crate::op::{
     Action, Change, Device, Filesystem, Layer, Op, Place, Propagation, Setting, Source, Target,
 };
+use crate::origin::Field;
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.origin.field.is_empty() {
+        if self.origin.field != Field::default() {
             write!(f, "{} ", self.origin.field)?;
         }
         self.action.fmt(f)

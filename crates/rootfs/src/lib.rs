@@ -16,6 +16,7 @@ mod host;
 mod mountinfo;
 mod op;
 mod options;
+mod origin;
 mod plan;
 pub mod supported;
 mod unmount;
@@ -25,9 +26,10 @@ pub use error::Error;
 pub use host::{Cgroups, Console, ContextType, Hierarchy, Host};
 pub use mountinfo::proc_and_sys;
 pub use op::{
-    Action, Change, Device, Filesystem, Layer, Op, Origin, Overlay, Phase, Place, Propagation,
-    Rule, Setting, Source, Target, phases,
+    Action, Change, Device, Filesystem, Layer, Op, Overlay, Phase, Place, Propagation, Rule,
+    Setting, Source, Target, phases,
 };
+pub use origin::{Field, Origin, Subject};
 pub use plan::{
     EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
     root_of, without_effect,

@@ -1,9 +1,10 @@
 //! The operations that make a container's root: plain data, carried to init as bytes.
 
 use std::ffi::CString;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::origin::{Field, Origin, Subject};
 
 /// One operation, and what in config.json asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,25 +14,6 @@ pub struct Op {
     pub origin: Origin,
     /// What is to be done.
     pub action: Action,
-}
-
-/// Where an operation comes from: `mounts[6] "/srv/data" -> "/data"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// JSON path of the field.
-    pub field: String,
-    /// What is in the field.
-    pub subject: String,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.field)?;
-        if !self.subject.is_empty() {
-            write!(f, " {}", self.subject)?;
-        }
-        Ok(())
-    }
 }
 
 /// When an operation is done. Phases never go back in a plan.
@@ -357,12 +339,8 @@ pub enum Device {
 }
 
 impl Op {
-    pub(crate) fn new(
-        field: impl Into<String>,
-        subject: impl Into<String>,
-        action: Action,
-    ) -> Self {
-        Self { origin: Origin { field: field.into(), subject: subject.into() }, action }
+    pub(crate) fn new(field: impl Into<Field>, subject: Subject, action: Action) -> Self {
+        Self { origin: Origin { field: field.into(), subject }, action }
     }
 
     /// When the operation is done.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sys::During;
 
 use crate::error::{Error, Result, Within};
-use crate::{required, shape};
+use crate::strict;
 
 /// The largest config.json that is read, in bytes.
 const MAX_SIZE: usize = 16 * 1024 * 1024;
@@ -24,7 +24,7 @@ pub struct Bundle {
     /// Its directory, absolute.
     pub directory: PathBuf,
     /// Its config.json.
-    pub spec: Spec,
+    pub spec: Box<Spec>,
     /// What the file asks for and nobody can give, or nobody knows.
     pub warnings: Vec<String>,
 }
@@ -99,15 +99,13 @@ pub(crate) fn read_regular(file: &OwnedFd) -> Result<Vec<u8>> {
 
 /// Parses config.json. What is unknown to this program's tables but allowed by the spec (a
 /// capability of a newer kernel) becomes a warning.
-fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
-    shape::check(text)?;
+fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
+    strict::check(text)?;
     refuse_nul(text)?;
-    let parsed = match from_json(text) {
+    match from_json(text) {
         Ok(spec) => Ok((spec, Vec::new())),
         Err(error) => mended(text)?.ok_or(error),
-    }?;
-    required::check(text)?;
-    Ok(parsed)
+    }
 }
 
 /// Parses the process specification of `exec --process`.
@@ -115,20 +113,15 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
 /// # Errors
 /// The first fault, with its place.
 pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
-    shape::check(text)?;
+    strict::check_process(text)?;
     refuse_nul(text)?;
-    let parsed = match from_json(text) {
-        Ok(process) => Ok(process),
-        Err(error) => {
-            // The same leniency as for config.json, of which this is a part.
-            let Ok(process) = serde_json::from_slice::<Value>(text) else { return Err(error) };
-            let Some(mended) = mend(json!({ "process": process })) else { return Err(error) };
-            let process = mended.0.get("process").map(ToString::to_string).unwrap_or_default();
-            from_json(process.as_bytes())
-        }
-    }?;
-    required::check_process(text)?;
-    Ok(parsed)
+    from_json(text).or_else(|error| {
+        // The same leniency as for config.json, of which this is a part.
+        let Ok(process) = serde_json::from_slice::<Value>(text) else { return Err(error) };
+        let Some(mended) = mend(json!({ "process": process })) else { return Err(error) };
+        let process = mended.0.get("process").map(ToString::to_string).unwrap_or_default();
+        from_json(process.as_bytes())
+    })
 }
 
 /// Parses JSON, naming the field at fault: `linux.namespaces[2].type: unknown variant ...`.
@@ -136,10 +129,15 @@ pub(crate) fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
 /// # Errors
 /// The first fault.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
-    // Only a text that was refused is read a second time, for the place of its fault.
-    if let Ok(parsed) = serde_json::from_slice(text) {
-        return Ok(parsed);
-    }
+    // Only a text that was refused is read a second time, for the place of its fault. One look for
+    // UTF-8 at all of it is cheaper than one at each string.
+    let parsed = std::str::from_utf8(text).ok().and_then(|text| serde_json::from_str(text).ok());
+    parsed.map_or_else(|| from_faulty_json(text), Ok)
+}
+
+#[cold]
+#[inline(never)]
+fn from_faulty_json<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -187,7 +185,7 @@ fn find_nul(value: &Value, path: String) -> Option<String> {
 
 /// Reads the file again with what the library is stricter about than the specification or runc:
 /// unknown capabilities go, with the warning that the spec wants; a process without a user is root's.
-fn mended(text: &[u8]) -> Result<Option<(Spec, Vec<String>)>> {
+fn mended(text: &[u8]) -> Result<Option<(Box<Spec>, Vec<String>)>> {
     let Ok(value) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
     let Some((value, warnings)) = mend(value) else { return Ok(None) };
     from_json(value.to_string().as_bytes()).map(|spec| Some((spec, warnings)))

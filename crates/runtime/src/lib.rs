@@ -32,13 +32,12 @@ pub mod plan;
 mod process;
 mod program;
 pub mod record;
-mod required;
-mod shape;
 pub mod signal;
 mod slot;
 mod start_socket;
 pub mod state;
 mod step;
+mod strict;
 
 pub use error::{Error, Result};
 pub use execute::{Progress, Started, reap};

@@ -48,7 +48,7 @@ pub(crate) fn plan(
         return Ok(Vec::new());
     }
     if let Some(tree) = host.layout.hierarchy("devices") {
-        let files = Table::of(rules)?.files();
+        let files = Table::of(rules, FIELD)?.files();
         return Ok(writes(&tree.mountpoint.join(path), files));
     }
     match &host.layout.unified {
@@ -76,11 +76,8 @@ pub(crate) fn plan_update(
     new.extend(parse(more, UPDATE)?);
     if let Some(tree) = layout.hierarchy("devices") {
         // The rules that are there were possible: what is not is among the new ones.
-        let table = Table::of(&new).map_err(|error| match error {
-            Error::Value { reason, .. } => Error::value(UPDATE, reason),
-            error => error,
-        })?;
-        let files = Table::of(&old)?.change_to(&table);
+        let table = Table::of(&new, UPDATE)?;
+        let files = Table::of(&old, UPDATE)?.change_to(&table);
         return Ok(writes(&tree.mountpoint.join(path), files));
     }
     match &layout.unified {

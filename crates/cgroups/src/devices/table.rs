@@ -16,16 +16,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The list that means the same as these rules.
-    pub(crate) fn of(rules: &[Rule]) -> Result<Self, Error> {
+    /// The list that means the same as these rules, which come from `field` and are named in errors.
+    pub(crate) fn of(rules: &[Rule], field: &'static str) -> Result<Self, Error> {
         let mut table = Self { allow: false, exceptions: Vec::new() };
-        for (index, rule) in rules.iter().enumerate() {
+        for rule in rules {
             if rule.is_everything() {
                 table = Self { allow: rule.allow, exceptions: Vec::new() };
                 continue;
             }
             for rule in split(*rule) {
-                table.add(rule, index)?;
+                table.add(rule, field)?;
             }
         }
         Ok(table)
@@ -63,7 +63,7 @@ impl Table {
     }
 
     /// Adds one rule about block or about character devices.
-    fn add(&mut self, rule: Rule, index: usize) -> Result<(), Error> {
+    fn add(&mut self, rule: Rule, field: &'static str) -> Result<(), Error> {
         if rule.allow != self.allow {
             let same = |other: &&mut Rule| Rule { access: rule.access, ..**other } == rule;
             match self.exceptions.iter_mut().find(same) {
@@ -78,10 +78,8 @@ impl Table {
                 continue;
             }
             if !covers(rule, *other) {
-                return Err(Error::value(
-                    format!("linux.resources.devices[{index}]"),
-                    format!("cgroup v1 cannot take {rule} out of {other}"),
-                ));
+                let reason = format!("cgroup v1 cannot take {rule} out of {other}");
+                return Err(Error::value(field, reason));
             }
             other.access &= !rule.access;
         }
@@ -132,7 +130,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
         fn the_list_never_allows_more_than_the_rules(rules in rule::tests::rules()) {
-            let Ok(table) = Table::of(&rules) else { return Ok(()) };
+            let Ok(table) = Table::of(&rules, "devices") else { return Ok(()) };
             for (kind, major, minor, access) in rule::tests::questions() {
                 if access == 0 {
                     continue;
@@ -156,7 +154,7 @@ mod tests {
         let deny = Rule { allow: false, kind: Kind::Any, major: None, minor: None, access: ALL };
         let mut rules = vec![deny];
         rules.extend(DEFAULT);
-        let [(base, all), (exception, lines)] = Table::of(&rules).unwrap().files();
+        let [(base, all), (exception, lines)] = Table::of(&rules, "devices").unwrap().files();
         assert_eq!((base, all), ("devices.deny", vec!["a".to_owned()]));
         assert_eq!(exception, "devices.allow");
         assert_eq!(lines.len(), DEFAULT.len());
@@ -176,18 +174,18 @@ mod tests {
         };
         let mut rules = DEFAULT.to_vec();
         rules.push(rule(true, 229, READ));
-        let old = Table::of(&rules).unwrap();
+        let old = Table::of(&rules, "devices").unwrap();
         assert_eq!(old.change_to(&old), [("devices.deny", vec![]), ("devices.allow", vec![])]);
         rules.extend([rule(true, 229, ALL), rule(false, 200, READ), rule(true, 1, ALL)]);
-        let new = Table::of(&rules).unwrap();
+        let new = Table::of(&rules, "devices").unwrap();
         let [(deny, less), (allow, more)] = old.change_to(&new);
         assert_eq!((deny, less), ("devices.deny", vec!["c 10:200 r".to_owned()]));
         let expected = ["c 10:229 wm".to_owned(), "c 10:1 rwm".to_owned()];
         assert_eq!((allow, more), ("devices.allow", expected.to_vec()));
         let all = Rule { allow: true, kind: Kind::Any, major: None, minor: None, access: ALL };
-        let open = Table::of(&[all]).unwrap();
+        let open = Table::of(&[all], "devices").unwrap();
         assert_eq!(
-            open.change_to(&Table::of(&[all, rule(false, 1, READ)]).unwrap()),
+            open.change_to(&Table::of(&[all, rule(false, 1, READ)], "devices").unwrap()),
             [("devices.allow", vec![]), ("devices.deny", vec!["c 10:1 r".to_owned()])]
         );
         assert_eq!(new.change_to(&open)[0], ("devices.allow", vec!["a".to_owned()]));
@@ -199,8 +197,8 @@ mod tests {
             Rule { allow: true, kind: Kind::Char, major: Some(1), minor: None, access: ALL };
         let hole = Rule { allow: false, minor: Some(3), access: READ, ..allow };
         assert_eq!(
-            Table::of(&[allow, hole]).unwrap_err().to_string(),
-            "linux.resources.devices[1]: cgroup v1 cannot take c 1:3 r out of c 1:* rwm"
+            Table::of(&[allow, hole], "devices").unwrap_err().to_string(),
+            "devices: cgroup v1 cannot take c 1:3 r out of c 1:* rwm"
         );
     }
 }

@@ -15,7 +15,7 @@ impl<'a> Planner<'a> {
     pub(super) fn cgroup(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         let host = self.host;
         match &host.cgroups {
-            None => Err(Error::NoCgroups { field: entry.field.clone() }),
+            None => Err(Error::NoCgroups { field: entry.field.into() }),
             Some(Cgroups::Unified { mountpoint, path }) => {
                 if self.own_cgroup_view() {
                     self.new_view(entry, "cgroup2", data_settings(entry)?, entry.target()?)
@@ -41,7 +41,7 @@ impl<'a> Planner<'a> {
         target: Target,
     ) -> Result<(), Error> {
         let filesystem = Filesystem {
-            fstype: string(&entry.field, fstype)?,
+            fstype: string(entry.field, fstype)?,
             source: entry.source_name()?,
             settings,
             attributes: entry.options.single().set,
@@ -61,13 +61,12 @@ impl<'a> Planner<'a> {
             attributes.set |= Attr::RDONLY.bits();
             attributes.clear &= !Attr::RDONLY.bits();
         }
-        let path = path_string(&entry.field, path)?;
-        let origin = (entry.field.as_str(), entry.subject.as_str());
+        let path = path_string(entry.field, path)?;
         let mut changes = changes(&entry.options, attributes, false);
         if self.parent_opens {
             changes.insert(0, self.contained(false));
         }
-        let source = self.source(origin, path, false, self.parent_opens);
+        let source = self.source(entry.origin(), path, false, self.parent_opens);
         let action = Action::Bind { source, recursive: false, target, procfs: false, changes };
         self.build.push(entry.op(action));
         Ok(())
@@ -80,13 +79,13 @@ impl<'a> Planner<'a> {
             entry.options.single().then(Attributes { set: strict().bits(), clear: 0 });
         if attributes.set & Attr::RDONLY.bits() != 0 {
             attributes.set &= !Attr::RDONLY.bits();
-            let path = string(&entry.field, entry.destination.as_str())?;
+            let path = string(entry.field, entry.destination.as_str())?;
             self.enter.push(entry.op(Action::ReadOnlyMount(path)));
         }
-        let mode = Setting::Text(string(&entry.field, "mode")?, string(&entry.field, "755")?);
+        let mode = Setting::Text(string(entry.field, "mode")?, string(entry.field, "755")?);
         let filesystem = Filesystem {
-            fstype: string(&entry.field, "tmpfs")?,
-            source: Some(string(&entry.field, "tmpfs")?),
+            fstype: string(entry.field, "tmpfs")?,
+            source: Some(string(entry.field, "tmpfs")?),
             settings: std::iter::once(mode).chain(self.context("tmpfs", &[])?).collect(),
             attributes: attributes.set,
             inherit_mode: false,
@@ -100,7 +99,7 @@ impl<'a> Planner<'a> {
 
     fn one_of_several(&mut self, entry: &Entry<'a>, hierarchy: &Hierarchy) -> Result<(), Error> {
         let name = hierarchy.mountpoint.file_name().unwrap_or_default().to_string_lossy();
-        let path = string(&entry.field, format!("{}/{name}", entry.destination))?;
+        let path = string(entry.field, format!("{}/{name}", entry.destination))?;
         let target = Target { path, rule: Rule::OutsideProc };
         if self.own_cgroup_view() {
             let fstype = if hierarchy.controllers.is_empty() { "cgroup2" } else { "cgroup" };
@@ -125,8 +124,8 @@ impl<'a> Planner<'a> {
         for controller in hierarchy.controllers.iter().filter(|name| !name.contains('=')) {
             let action = Action::Symlink {
                 directory: entry.target()?,
-                name: string(&entry.field, controller.as_str())?,
-                points_to: string(&entry.field, directory)?,
+                name: string(entry.field, controller.as_str())?,
+                points_to: string(entry.field, directory)?,
                 replace: false,
             };
             self.build.push(entry.op(action));
@@ -142,11 +141,11 @@ fn strict() -> Attr {
 
 /// Names the hierarchy to mount, by its controllers or its name (cgroups(7)).
 fn controllers(entry: &Entry<'_>, hierarchy: &Hierarchy) -> Result<Vec<Setting>, Error> {
-    let setting = |name: &String| super::mounts::setting(&entry.field, name);
+    let setting = |name: &String| super::mounts::setting(entry.field, name);
     let mut settings: Vec<Setting> =
         hierarchy.controllers.iter().map(setting).collect::<Result<_, _>>()?;
     if hierarchy.controllers.iter().all(|name| name.starts_with("name=")) && !settings.is_empty() {
-        settings.insert(0, Setting::Flag(string(&entry.field, "none")?));
+        settings.insert(0, Setting::Flag(string(entry.field, "none")?));
     }
     Ok(settings)
 }

@@ -2,9 +2,10 @@
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::{Planner, clean, quoted, split, string};
+use super::{Planner, clean, split, string};
 use crate::Error;
 use crate::op::{Action, Device, Op, Rule, Target};
+use crate::origin::{Field, Subject};
 
 /// What the specification wants in every container: name, major, minor.
 const DEFAULT: &[(&str, u32, u32)] = &[
@@ -31,7 +32,7 @@ const LARGEST_MINOR: u32 = (1 << 20) - 1;
 
 /// One node to be made.
 struct Node {
-    field: String,
+    field: Field,
     path: String,
     device: Device,
     mode: u32,
@@ -53,7 +54,7 @@ impl Planner<'_> {
         for (path, major, minor) in defaults {
             let device = Device::Character(*major, *minor);
             let path = (*path).to_owned();
-            let field = "default device".to_owned();
+            let field = Field::from("default device");
             self.device(&Node { field, path, device, mode: 0o666, uid: 0, gid: 0 })?;
         }
         listed.iter().try_for_each(|node| self.device(node))?;
@@ -71,56 +72,62 @@ impl Planner<'_> {
 
     fn device(&mut self, node: &Node) -> Result<(), Error> {
         let (directory, name) = split(&node.path);
-        let directory = directory_target(&node.field, directory)?;
-        let name = string(&node.field, name)?;
+        let directory = directory_target(node.field, directory)?;
+        let name = string(node.field, name)?;
         let device = node.device;
         // mknod(2) in a user namespace is EPERM, but for FIFOs.
         let action = if self.host.user_namespace && device != Device::Fifo {
             if !self.own_mounts {
-                return Err(Error::NoMountNamespace { field: node.field.clone() });
+                return Err(Error::NoMountNamespace { field: node.field.into() });
             }
-            let source = string(&node.field, node.path.as_str())?;
+            let source = string(node.field, node.path.as_str())?;
             Action::BindNode { source, directory, name, device }
         } else {
             let Node { mode, uid, gid, .. } = *node;
             Action::Node { directory, name, device, mode, uid, gid }
         };
-        self.build.push(Op::new(node.field.clone(), quoted(&node.path), action));
+        self.build.push(Op::new(node.field, Subject::Path(node.path.clone()), action));
         Ok(())
     }
 
     fn link(&mut self, name: &str, points_to: &str) -> Result<(), Error> {
-        let field = "default";
+        let field = Field::from("default");
         let action = Action::Symlink {
             directory: directory_target(field, "/dev")?,
             name: string(field, name)?,
             points_to: string(field, points_to)?,
             replace: name == "ptmx",
         };
-        self.build.push(Op::new(field, quoted(&format!("/dev/{name}")), action));
+        self.build.push(Op::new(field, Subject::Path(["/dev/", name].concat()), action));
         Ok(())
     }
 }
 
 fn node((index, device): (usize, &LinuxDevice)) -> Result<Node, Error> {
-    let field = format!("linux.devices[{index}]");
+    let field = Field::entry("linux.devices", index);
     let path = device.path().to_string_lossy();
     if !path.starts_with('/') || clean(&path) == "/" {
-        let field = format!("{field}.path");
-        return Err(Error::invalid(field, path, "must be an absolute path of a file"));
+        return Err(Error::invalid(
+            field.member("path"),
+            path,
+            "must be an absolute path of a file",
+        ));
     }
-    let major = || number(&field, "major", device.major(), LARGEST_MAJOR);
-    let minor = || number(&field, "minor", device.minor(), LARGEST_MINOR);
+    let major = || number(field, "major", device.major(), LARGEST_MAJOR);
+    let minor = || number(field, "minor", device.minor(), LARGEST_MINOR);
     // Both are required but for a FIFO; the library gives 0 for what is not there.
     let numbered = !matches!(device.typ(), LinuxDeviceType::P | LinuxDeviceType::A);
     if numbered && (device.major(), device.minor()) == (0, 0) {
-        return Err(Error::Missing { field: format!("{field}.major") });
+        return Err(Error::missing(field.member("major")));
     }
     // Some engines leave the bits of the file type in.
     let mode = match device.file_mode() {
         Some(mode) if mode > 0o177_777 => {
-            let field = format!("{field}.fileMode");
-            return Err(Error::invalid(field, mode.to_string(), "is no mode of a file"));
+            return Err(Error::invalid(
+                field.member("fileMode"),
+                mode.to_string(),
+                "is no mode of a file",
+            ));
         }
         mode => mode.unwrap_or(0o666) & 0o7777,
     };
@@ -129,14 +136,12 @@ fn node((index, device): (usize, &LinuxDevice)) -> Result<Node, Error> {
         LinuxDeviceType::B => Device::Block(major()?, minor()?),
         LinuxDeviceType::P => Device::Fifo,
         LinuxDeviceType::A => {
-            return Err(Error::invalid(format!("{field}.type"), "a", "must be c, b, u or p"));
+            return Err(Error::invalid(field.member("type"), "a", "must be c, b, u or p"));
         }
     };
-    let owner = |name: &str, id: Option<u32>| match id {
+    let owner = |name: &'static str, id: Option<u32>| match id {
         // -1 means "leave it" to chown(2).
-        Some(u32::MAX) => {
-            Err(Error::invalid(format!("{field}.{name}"), "4294967295", "is no valid id"))
-        }
+        Some(u32::MAX) => Err(Error::invalid(field.member(name), "4294967295", "is no valid id")),
         id => Ok(id.unwrap_or(0)),
     };
     Ok(Node {
@@ -150,15 +155,14 @@ fn node((index, device): (usize, &LinuxDevice)) -> Result<Node, Error> {
 }
 
 /// A `/dev` that is a link would put the nodes somewhere else (CVE-2026-41579).
-fn directory_target(field: &str, path: &str) -> Result<Target, Error> {
+fn directory_target(field: Field, path: &str) -> Result<Target, Error> {
     let in_dev = path == "/dev" || path.starts_with("/dev/");
     let rule = if in_dev { Rule::NoLinks } else { Rule::OutsideProc };
     Ok(Target { path: string(field, path)?, rule })
 }
 
-fn number(field: &str, name: &str, value: i64, largest: u32) -> Result<u32, Error> {
+fn number(field: Field, name: &'static str, value: i64, largest: u32) -> Result<u32, Error> {
     let number = u32::try_from(value).ok().filter(|number| *number <= largest);
-    number.ok_or_else(|| {
-        Error::invalid(format!("{field}.{name}"), value.to_string(), "is no device number")
-    })
+    number
+        .ok_or_else(|| Error::invalid(field.member(name), value.to_string(), "is no device number"))
 }

@@ -43,10 +43,10 @@ impl Entry<'_> {
                 linux.and_then(|linux| linux.gid_mappings().as_ref()),
             ),
         };
-        let lines = |name: &str, list: Option<&Vec<LinuxIdMapping>>| match list {
+        let lines = |name: &'static str, list: Option<&Vec<LinuxIdMapping>>| match list {
             Some(list) if !list.is_empty() => Ok(lines(list)),
             _ => {
-                let field = format!("{}.{name}", self.field);
+                let field = self.field.member(name);
                 let reason = "id-mapped mounts need mappings, of their own or of the container";
                 Err(Error::invalid(field, "[]", reason))
             }
@@ -58,7 +58,7 @@ impl Entry<'_> {
     /// Ids are mapped for what is bound: a file system of the container's own has its own ids.
     pub(super) fn refuse_id_maps(&self) -> Result<(), Error> {
         if asks(self.mount) || self.options.idmap.is_some() {
-            let field = format!("{}.uidMappings", self.field);
+            let field = self.field.member("uidMappings");
             return Err(Error::invalid(field, self.fstype, "ids are mapped for bind mounts only"));
         }
         Ok(())

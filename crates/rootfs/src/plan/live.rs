@@ -3,8 +3,9 @@
 use oci_spec::runtime::{Mount, Spec};
 
 use super::mounts::Entry;
-use super::{Planner, quoted, string};
+use super::{Planner, string};
 use crate::op::{Action, Op, Rule, Target};
+use crate::origin::Subject;
 use crate::{Error, Host};
 
 /// File systems that need nothing of the host: what a source names would be looked for in the
@@ -42,15 +43,15 @@ pub fn plan_removed(mounts: &[Mount]) -> Result<Vec<Op>, Error> {
     let mut ops = vec![in_the_root()];
     for (index, mount) in mounts.iter().enumerate() {
         let Entry { field, destination, .. } = Entry::read(index, mount)?;
-        let path = string(&format!("{field}.destination"), destination.as_str())?;
+        let path = string(field.member("destination"), destination.as_str())?;
         let action = Action::Unmount(Target { path, rule: Rule::NoLinks });
-        ops.push(Op::new(field, quoted(&destination), action));
+        ops.push(Op::new(field, Subject::Path(destination), action));
     }
     Ok(ops)
 }
 
 fn in_the_root() -> Op {
-    Op::new("mounts", "", Action::RootDirectory(c"/".to_owned()))
+    Op::new("mounts", Subject::Nothing, Action::RootDirectory(c"/".to_owned()))
 }
 
 /// A tree can be copied only by whoever may mount where it is (open_tree(2)); at `create` that is
@@ -61,7 +62,7 @@ fn require_access(entry: &Entry<'_>, host: &Host) -> Result<(), Error> {
     }
     let source = entry.source.map(|path| path.display().to_string()).unwrap_or_default();
     let reason = "an ordinary user cannot bind it into a container that lives";
-    Err(Error::invalid(format!("{}.source", entry.field), source, reason))
+    Err(Error::invalid(entry.field.member("source"), source, reason))
 }
 
 fn require_self_contained(entry: &Entry<'_>) -> Result<(), Error> {
@@ -70,5 +71,5 @@ fn require_self_contained(entry: &Entry<'_>) -> Result<(), Error> {
     }
     let reason = "cannot be added to a container that lives: only binds and file systems without \
         a source can";
-    Err(Error::invalid(format!("{}.type", entry.field), entry.fstype, reason))
+    Err(Error::invalid(entry.field.member("type"), entry.fstype, reason))
 }

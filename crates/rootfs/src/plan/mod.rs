@@ -21,6 +21,7 @@ pub use self::root::{EPHEMERAL, LAYERS};
 pub use self::without_effect::without_effect;
 use crate::op::{Action, Op, Place, Source};
 use crate::options::propagation_mode;
+use crate::origin::{Field, Origin, Subject};
 use crate::{Console, Error, Host, Propagation};
 
 /// Plans the root of a container: the operations in their order, by phase.
@@ -55,7 +56,7 @@ pub fn parent_opens_sources(spec: &Spec, host: &Host) -> bool {
 pub fn exec_terminal(process: &Process, console: Console) -> Result<Op, Error> {
     let size = terminal_size(process.console_size())?;
     let (master, terminal) = (console.master, console.terminal);
-    Ok(Op::new("process.terminal", "", Action::Terminal { size, master, terminal }))
+    Ok(Op::new("process.terminal", Subject::Nothing, Action::Terminal { size, master, terminal }))
 }
 
 /// Plans how a further process gets into the root of a container in its own mount namespace: what
@@ -65,8 +66,8 @@ pub fn root_of(init: i32) -> [Op; 2] {
     let path = format!("/proc/{init}/root");
     let open = CString::new(path.as_str()).unwrap_or_default();
     [
-        Op::new("root.path", quoted(&path), Action::RootDirectory(open)),
-        Op::new("root", "", Action::Chroot { move_to_root: false }),
+        Op::new("root.path", Subject::Path(path), Action::RootDirectory(open)),
+        Op::new("root", Subject::Nothing, Action::Chroot { move_to_root: false }),
     ]
 }
 
@@ -163,7 +164,8 @@ impl<'a> Planner<'a> {
         self.root_directory()?;
         self.mounts()?;
         self.devices()?;
-        self.enter.insert(0, Op::new("root", "", Action::Chroot { move_to_root: false }));
+        self.enter
+            .insert(0, Op::new("root", Subject::Nothing, Action::Chroot { move_to_root: false }));
         self.read_only_paths()?;
         self.masked_paths()
     }
@@ -184,7 +186,7 @@ impl<'a> Planner<'a> {
         if let Some((Propagation::Private | Propagation::Unbindable, _)) = asked {
             self.contain = Propagation::Private;
         }
-        self.build.push(Op::new(FIELD, "", Action::Contain(self.contain)));
+        self.build.push(Op::new(FIELD, Subject::Nothing, Action::Contain(self.contain)));
         Ok(asked)
     }
 
@@ -195,7 +197,7 @@ impl<'a> Planner<'a> {
             asked
         {
             let action = Action::Propagate { propagation, recursive };
-            self.enter.push(Op::new("linux.rootfsPropagation", "", action));
+            self.enter.push(Op::new("linux.rootfsPropagation", Subject::Nothing, action));
         }
     }
 
@@ -205,7 +207,7 @@ impl<'a> Planner<'a> {
         let size = terminal_size(asked)?;
         let (master, terminal) = (console.master, console.terminal);
         let action = Action::Console { size, master, terminal };
-        self.build.push(Op::new("process.terminal", "", action));
+        self.build.push(Op::new("process.terminal", Subject::Nothing, action));
         Ok(())
     }
 
@@ -213,9 +215,9 @@ impl<'a> Planner<'a> {
         let linux = self.spec.linux().as_ref();
         let paths = linux.and_then(|linux| linux.readonly_paths().as_ref());
         for (index, path) in paths.into_iter().flatten().enumerate() {
-            let field = format!("linux.readonlyPaths[{index}]");
-            let action = Action::ReadOnlyPath(absolute(&field, path)?);
-            self.enter.push(Op::new(field, quoted(path), action));
+            let field = Field::entry("linux.readonlyPaths", index);
+            let action = Action::ReadOnlyPath(absolute(field, path)?);
+            self.enter.push(Op::new(field, Subject::Path(path.clone()), action));
         }
         Ok(())
     }
@@ -224,28 +226,22 @@ impl<'a> Planner<'a> {
         let linux = self.spec.linux().as_ref();
         let paths = linux.and_then(|linux| linux.masked_paths().as_ref());
         for (index, path) in paths.into_iter().flatten().enumerate() {
-            let field = format!("linux.maskedPaths[{index}]");
-            let action = Action::Mask(absolute(&field, path)?);
-            self.enter.push(Op::new(field, quoted(path), action));
+            let field = Field::entry("linux.maskedPaths", index);
+            let action = Action::Mask(absolute(field, path)?);
+            self.enter.push(Op::new(field, Subject::Path(path.clone()), action));
         }
         Ok(())
     }
 
     /// A tree of the host: copied by the parent where that must be, else when it is needed.
-    fn source(
-        &mut self,
-        origin: (&str, &str),
-        path: CString,
-        recursive: bool,
-        now: bool,
-    ) -> Source {
+    fn source(&mut self, origin: Origin, path: CString, recursive: bool, now: bool) -> Source {
         if !now {
             return Source::Path(path);
         }
         let slot = self.next_slot;
         self.next_slot = self.next_slot.saturating_add(1);
         let action = Action::CloneSource { path, recursive, slot };
-        self.outside.push(Op::new(origin.0, origin.1, action));
+        self.outside.push(Op { origin, action });
         Source::Slot(slot)
     }
 
@@ -255,22 +251,18 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn quoted(text: &str) -> String {
-    format!("{text:?}")
-}
-
-fn string(field: &str, text: impl Into<Vec<u8>>) -> Result<CString, Error> {
+fn string(field: impl Into<Field>, text: impl Into<Vec<u8>>) -> Result<CString, Error> {
     CString::new(text).map_err(|error| {
         let text = String::from_utf8_lossy(&error.into_vec()).into_owned();
-        Error::invalid(field, text, "has a NUL byte in it")
+        Error::invalid(field.into(), text, "has a NUL byte in it")
     })
 }
 
-fn path_string(field: &str, path: &Path) -> Result<CString, Error> {
+fn path_string(field: impl Into<Field>, path: &Path) -> Result<CString, Error> {
     string(field, path.as_os_str().as_bytes())
 }
 
-fn absolute(field: &str, path: &str) -> Result<CString, Error> {
+fn absolute(field: Field, path: &str) -> Result<CString, Error> {
     if !path.starts_with('/') {
         return Err(Error::invalid(field, path, "must be an absolute path"));
     }
@@ -280,17 +272,21 @@ fn absolute(field: &str, path: &str) -> Result<CString, Error> {
 /// The shortest absolute path by the words alone: `a//b/../c/.` is `/a/c`. The kernel then finds
 /// out about symbolic links.
 fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
+    let mut clean = String::with_capacity(path.len() + 1);
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => {
-                parts.pop();
+            ".." => clean.truncate(clean.rfind('/').unwrap_or(0)),
+            part => {
+                clean.push('/');
+                clean.push_str(part);
             }
-            part => parts.push(part),
         }
     }
-    format!("/{}", parts.join("/"))
+    if clean.is_empty() {
+        clean.push('/');
+    }
+    clean
 }
 
 /// Directory and name of a clean absolute path.

@@ -10,20 +10,21 @@ use sys::mount::Attr;
 use super::id_maps::IdMaps;
 use super::label::quoted_option;
 use super::without_effect::is_values;
-use super::{Planner, clean, path_string, quoted, string};
+use super::{Planner, clean, path_string, string};
 use crate::op::{Action, Change, Filesystem, Op, Rule, Setting, Source, Target};
 use crate::options::{
     self, Attributes, DIRSYNC, IVERSION, LAZYTIME, MAND, Options, SILENT, SYNC, split_data,
 };
+use crate::origin::{Field, Origin, Subject};
 use crate::{Error, Propagation};
 
 /// One entry of `mounts`, read.
 pub(super) struct Entry<'a> {
     /// `mounts[3]`
-    pub(super) field: String,
+    pub(super) field: Field,
     pub(super) mount: &'a Mount,
     /// `"/srv" -> "/data"`
-    pub(super) subject: String,
+    pub(super) subject: Subject,
     pub(super) fstype: &'a str,
     pub(super) source: Option<&'a Path>,
     /// Clean and absolute.
@@ -74,7 +75,7 @@ impl<'a> Planner<'a> {
         entry.refuse_id_maps()?;
         match entry.fstype {
             "" | "none" if entry.options.propagation.is_some() => self.remount(entry),
-            "" | "none" => Err(Error::missing(format!("{}.type", entry.field))),
+            "" | "none" => Err(Error::missing(entry.field.member("type"))),
             "cgroup" => self.cgroup(entry),
             "overlay" => self.overlay(entry),
             "sysfs" if self.host.user_namespace && !self.has_network_namespace() => {
@@ -93,17 +94,17 @@ impl<'a> Planner<'a> {
     /// the host's shares what the host has mounted (kernel commit 7dc5dbc879bd).
     fn host_sysfs(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         let options = Options { bind: Some(true), ..entry.options.clone() };
-        let subject = format!("\"/sys\" -> {}", quoted(&entry.destination));
-        let (field, destination) = (entry.field.clone(), entry.destination.clone());
+        let destination = entry.destination.clone();
+        let subject = Subject::Onto("/sys".to_owned(), destination.clone());
         let source = Some(Path::new("/sys"));
-        self.bind(&Entry { field, subject, source, destination, options, ..*entry })
+        self.bind(&Entry { subject, source, destination, options, ..*entry })
     }
 
     fn bind(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
         entry.refuse_what_binds_lack()?;
-        let source_field = format!("{}.source", entry.field);
-        let source = entry.source.ok_or_else(|| Error::missing(source_field.clone()))?;
-        let path = path_string(&source_field, &self.in_bundle(source))?;
+        let source_field = entry.field.member("source");
+        let source = entry.source.ok_or_else(|| Error::missing(source_field))?;
+        let path = path_string(source_field, &self.in_bundle(source))?;
         let recursive = entry.options.bind == Some(true);
         let id_maps = entry.id_maps(self.spec)?;
         let early = id_maps.is_some()
@@ -113,7 +114,7 @@ impl<'a> Planner<'a> {
         if early && self.stays_a_peer(entry.options.propagation, recursive) {
             changes.insert(0, self.contained(recursive));
         }
-        let source = self.source((&entry.field, &entry.subject), path, recursive, early);
+        let source = self.source(entry.origin(), path, recursive, early);
         if let (Some(maps), Source::Slot(tree)) = (id_maps, &source) {
             let recursive = entry.options.idmap == Some(true);
             let IdMaps { uids, gids } = maps;
@@ -183,7 +184,7 @@ impl<'a> Planner<'a> {
             .any(|setting| matches!(setting, Setting::Text(key, _) if key.as_bytes() == b"mode"));
         all.extend(settings);
         let filesystem = Filesystem {
-            fstype: string(&format!("{}.type", entry.field), entry.fstype)?,
+            fstype: string(entry.field.member("type"), entry.fstype)?,
             source: entry.source_name()?,
             settings: all,
             attributes: attributes.set,
@@ -205,7 +206,7 @@ impl<'a> Planner<'a> {
         let read_only = attributes.set & Attr::RDONLY.bits() != 0;
         if read_only && (entry.fstype == "tmpfs" || entry.destination == "/dev") {
             attributes.set &= !Attr::RDONLY.bits();
-            let path = string(&entry.field, entry.destination.as_str())?;
+            let path = string(entry.field, entry.destination.as_str())?;
             self.enter.push(entry.op(Action::ReadOnlyMount(path)));
         }
         Ok(())
@@ -218,16 +219,16 @@ impl<'a> Planner<'a> {
         label: Option<&Setting>,
     ) -> Result<(), Error> {
         if entry.options.copy_up {
-            let field = format!("{}.options", entry.field);
+            let field = entry.field.member("options");
             return Err(Error::invalid(field, "tmpcopyup", "cannot go with silent or iversion"));
         }
         let data = entry.options.data.iter().map(|(_, text)| text.as_bytes().to_vec());
         let data: Vec<Vec<u8>> = data.chain(label.map(quoted_option)).collect();
         let action = Action::OldMount {
-            fstype: string(&entry.field, entry.fstype)?,
+            fstype: string(entry.field, entry.fstype)?,
             source: entry.source_name()?.unwrap_or_default(),
             flags: old_flags(&entry.options, attributes),
-            data: string(&entry.field, data.join(&b','))?,
+            data: string(entry.field, data.join(&b','))?,
             target: entry.target()?,
             changes: propagation_change(&entry.options),
         };
@@ -238,19 +239,19 @@ impl<'a> Planner<'a> {
 
 impl<'a> Entry<'a> {
     pub(super) fn read(index: usize, mount: &'a Mount) -> Result<Self, Error> {
-        let field = format!("mounts[{index}]");
+        let field = Field::entry("mounts", index);
         let destination = mount.destination().to_string_lossy().into_owned();
         let destination = match clean(&destination) {
             _ if destination.is_empty() => {
-                return Err(Error::missing(format!("{field}.destination")));
+                return Err(Error::missing(field.member("destination")));
             }
             clean => clean,
         };
         let fstype = mount.typ().as_deref().unwrap_or_default();
         let source = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
         let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-        let from = source.map_or_else(|| quoted(fstype), |path| quoted(&path.to_string_lossy()));
-        let subject = format!("{from} -> {}", quoted(&destination));
+        let from = source.map_or(fstype.into(), Path::to_string_lossy);
+        let subject = Subject::Onto(from.into_owned(), destination.clone());
         let entry = Self { field, mount, subject, fstype, source, destination, options };
         entry.check()?;
         Ok(entry)
@@ -258,11 +259,11 @@ impl<'a> Entry<'a> {
 
     fn check(&self) -> Result<(), Error> {
         if self.options.copy_up && (self.fstype != "tmpfs" || self.is_bind()) {
-            let field = format!("{}.options", self.field);
+            let field = self.field.member("options");
             return Err(Error::invalid(field, "tmpcopyup", "is only for tmpfs"));
         }
         if self.destination == "/" {
-            let field = format!("{}.destination", self.field);
+            let field = self.field.member("destination");
             return Err(Error::invalid(field, "/", "nothing can be mounted over the root"));
         }
         Ok(())
@@ -273,11 +274,15 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn op(&self, action: Action) -> Op {
-        Op::new(self.field.clone(), self.subject.clone(), action)
+        Op { origin: self.origin(), action }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        Origin { field: self.field, subject: self.subject.clone() }
     }
 
     pub(super) fn target(&self) -> Result<Target, Error> {
-        let field = format!("{}.destination", self.field);
+        let field = self.field.member("destination");
         let destination = self.destination.as_str();
         let rule = if destination == "/proc" {
             if self.fstype != "proc" && !self.is_bind() {
@@ -294,11 +299,11 @@ impl<'a> Entry<'a> {
         } else {
             Rule::OutsideProc
         };
-        Ok(Target { path: string(&field, destination)?, rule })
+        Ok(Target { path: string(field, destination)?, rule })
     }
 
     pub(super) fn source_name(&self) -> Result<Option<CString>, Error> {
-        self.source.map(|source| path_string(&format!("{}.source", self.field), source)).transpose()
+        self.source.map(|source| path_string(self.field.member("source"), source)).transpose()
     }
 
     /// A bind is of a mount only: options of the file system cannot be honoured. One with a value
@@ -306,12 +311,12 @@ impl<'a> Entry<'a> {
     pub(super) fn refuse_what_binds_lack(&self) -> Result<(), Error> {
         let words = self.options.data.iter().find(|(_, option)| !is_values(option));
         if let Some((index, option)) = words {
-            let field = format!("{}.options[{index}]", self.field);
+            let field = self.field.option(*index);
             return Err(Error::invalid(field, option, "is not an option of a bind mount"));
         }
         match self.options.superblock_at {
             Some(index) if self.options.superblock & !SILENT != 0 => {
-                let field = format!("{}.options[{index}]", self.field);
+                let field = self.field.option(index);
                 let name = superblock_names(self.options.superblock & !SILENT).join(",");
                 let reason = "belongs to the whole file system: a bind mount cannot have it";
                 Err(Error::invalid(field, name, reason))
@@ -324,7 +329,7 @@ impl<'a> Entry<'a> {
     pub(super) fn refuse_without_name(&self) -> Result<(), Error> {
         match self.options.superblock_at {
             Some(index) if self.options.superblock & IVERSION != 0 => {
-                let field = format!("{}.options[{index}]", self.field);
+                let field = self.field.option(index);
                 Err(Error::invalid(field, "iversion", "cannot be set here"))
             }
             _ => Ok(()),
@@ -377,21 +382,21 @@ pub(super) fn superblock_settings(
     } else if entry.options.remount && attributes.clear & Attr::RDONLY.bits() != 0 {
         names.push("rw");
     }
-    names.into_iter().map(|name| Ok(Setting::Flag(string(&entry.field, name)?))).collect()
+    names.into_iter().map(|name| Ok(Setting::Flag(string(entry.field, name)?))).collect()
 }
 
 pub(super) fn data_settings(entry: &Entry<'_>) -> Result<Vec<Setting>, Error> {
     let mut settings = Vec::new();
     for (index, option) in &entry.options.data {
-        let field = format!("{}.options[{index}]", entry.field);
+        let field = entry.field.option(*index);
         for part in split_data(option) {
-            settings.push(setting(&field, part)?);
+            settings.push(setting(field, part)?);
         }
     }
     Ok(settings)
 }
 
-pub(super) fn setting(field: &str, option: &str) -> Result<Setting, Error> {
+pub(super) fn setting(field: Field, option: &str) -> Result<Setting, Error> {
     let Some((key, value)) = option.split_once('=') else {
         return Ok(Setting::Flag(string(field, option)?));
     };

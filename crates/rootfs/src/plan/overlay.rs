@@ -5,6 +5,7 @@ use super::{Planner, string};
 use crate::Error;
 use crate::op::{Action, Layer, Overlay, Setting};
 use crate::options::split_data;
+use crate::origin::Field;
 
 impl<'a> Planner<'a> {
     pub(super) fn overlay(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
@@ -14,18 +15,18 @@ impl<'a> Planner<'a> {
         let mut settings = superblock_settings(entry, attributes)?;
         let mut layers = Vec::new();
         for (index, option) in &entry.options.data {
-            let field = format!("{}.options[{index}]", entry.field);
+            let field = entry.field.option(*index);
             for part in split_data(option) {
                 match part.split_once('=') {
-                    Some(("lowerdir", paths)) => layers = split_lower(&field, paths)?,
-                    Some(("lowerdir+", path)) => layers.push(layer(&field, path, false)?),
-                    Some(("datadir+", path)) => layers.push(layer(&field, path, true)?),
-                    _ => settings.push(setting(&field, part)?),
+                    Some(("lowerdir", paths)) => layers = split_lower(field, paths)?,
+                    Some(("lowerdir+", path)) => layers.push(layer(field, path, false)?),
+                    Some(("datadir+", path)) => layers.push(layer(field, path, true)?),
+                    _ => settings.push(setting(field, part)?),
                 }
             }
         }
         if layers.is_empty() {
-            return Err(Error::missing(format!("{}.options: lowerdir", entry.field)));
+            return Err(Error::missing(entry.field.member("options: lowerdir")));
         }
         self.add_userxattr(entry, &mut settings)?;
         settings.extend(self.context(entry.fstype, &settings)?);
@@ -38,7 +39,7 @@ impl<'a> Planner<'a> {
     }
 
     fn add_userxattr(&self, entry: &Entry<'a>, settings: &mut Vec<Setting>) -> Result<(), Error> {
-        let flag = Setting::Flag(string(&entry.field, "userxattr")?);
+        let flag = Setting::Flag(string(entry.field, "userxattr")?);
         if self.host.user_namespace && !settings.contains(&flag) {
             settings.push(flag);
         }
@@ -46,7 +47,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn layer(field: &str, path: &str, data_only: bool) -> Result<Layer, Error> {
+fn layer(field: Field, path: &str, data_only: bool) -> Result<Layer, Error> {
     if path.is_empty() {
         return Err(Error::invalid(field, path, "names an empty directory"));
     }
@@ -54,7 +55,7 @@ fn layer(field: &str, path: &str, data_only: bool) -> Result<Layer, Error> {
 }
 
 /// `a:b\:c::d` is the layers `a` and `b:c`, then the data-only layer `d` (overlayfs.rst).
-fn split_lower(field: &str, text: &str) -> Result<Vec<Layer>, Error> {
+fn split_lower(field: Field, text: &str) -> Result<Vec<Layer>, Error> {
     let mut layers = Vec::new();
     let (mut name, mut data_only, mut separators) = (String::new(), false, 0);
     let mut rest = text.chars();
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn lower_directories_are_split_as_overlayfs_does() {
         let split = |text| {
-            let layers = split_lower("f", text).unwrap();
+            let layers = split_lower("f".into(), text).unwrap();
             let show = |layer: Layer| (layer.path.into_string().unwrap(), layer.data_only);
             layers.into_iter().map(show).collect::<Vec<_>>()
         };
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(split("/a"), [name("/a", false)]);
         assert_eq!(split(r"/a:/b\:c\\d\,e"), [name("/a", false), name(r"/b:c\d,e", false)]);
         assert_eq!(split("/a::/d::/e"), [name("/a", false), name("/d", true), name("/e", true)]);
-        assert!(split_lower("f", "").is_err());
-        assert!(split_lower("f", "/a:").is_err());
+        assert!(split_lower("f".into(), "").is_err());
+        assert!(split_lower("f".into(), "/a:").is_err());
     }
 }

@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Hook;
 use sys::mount::Attr;
 
-use super::{Planner, path_string, quoted};
+use super::{Planner, path_string};
 use crate::Error;
 use crate::op::{Action, Change, Op, Place};
+use crate::origin::{Origin, Subject};
 
 /// Annotation: the root is a read-only overlay of these unpacked layer directories.
 ///
 /// Topmost first, separated by `:`; absolute, or relative to the bundle. A colon or a backslash in
 /// a directory's name has a backslash before it. `root.path` may then be absent or empty.
 pub const LAYERS: &str = "run.davit.root.layers";
+const LAYERS_FIELD: &str = r#"annotations["run.davit.root.layers"]"#;
 
 /// Annotation: with `true` all that is written in the root goes to a tmpfs and is gone afterwards.
 pub const EPHEMERAL: &str = "run.davit.root.ephemeral";
+const EPHEMERAL_FIELD: &str = r#"annotations["run.davit.root.ephemeral"]"#;
 
 impl Planner<'_> {
     pub(super) fn root(&mut self) -> Result<(), Error> {
@@ -26,12 +29,12 @@ impl Planner<'_> {
         self.place = self.place(path.as_deref())?;
         match (layers, path) {
             (Some(layers), _) if ephemeral || layers.len() > 1 => {
-                self.overlay_root(&annotation(LAYERS), &layers, ephemeral)
+                self.overlay_root(LAYERS_FIELD, &layers, ephemeral)
             }
             // An overlay needs two directories at least; one alone is as good by itself.
             (Some(layers), _) => {
-                let layer = layers.first().ok_or_else(|| Error::missing(annotation(LAYERS)))?;
-                self.tree_root(&annotation(LAYERS), layer, true)
+                let layer = layers.first().ok_or_else(|| Error::missing(LAYERS_FIELD))?;
+                self.tree_root(LAYERS_FIELD, layer, true)
             }
             (None, Some(path)) if ephemeral => self.overlay_root("root.path", &[path], ephemeral),
             (None, Some(path)) => self.tree_root("root.path", &path, false),
@@ -41,16 +44,20 @@ impl Planner<'_> {
 
     /// The root where there is no mount namespace.
     pub(super) fn root_directory(&mut self) -> Result<(), Error> {
-        let refuse = |field| Err(Error::NoMountNamespace { field });
+        let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
         if self.layers()?.is_some() {
-            return refuse(annotation(LAYERS));
+            return refuse(LAYERS_FIELD);
         }
         if self.ephemeral()? {
-            return refuse(annotation(EPHEMERAL));
+            return refuse(EPHEMERAL_FIELD);
         }
         let path = self.root_path().ok_or_else(|| Error::missing("root.path"))?;
         let action = Action::RootDirectory(path_string("root.path", &path)?);
-        self.build.push(Op::new("root.path", quoted(&path.to_string_lossy()), action));
+        self.build.push(Op::new(
+            "root.path",
+            Subject::Path(path.to_string_lossy().into_owned()),
+            action,
+        ));
         Ok(())
     }
 
@@ -67,7 +74,7 @@ impl Planner<'_> {
         let Some(text) = self.annotation(LAYERS) else { return Ok(None) };
         let names = split_layers(text);
         if names.iter().any(String::is_empty) {
-            return Err(Error::invalid(annotation(LAYERS), text, "names an empty directory"));
+            return Err(Error::invalid(LAYERS_FIELD, text, "names an empty directory"));
         }
         Ok(Some(names.iter().map(|name| self.in_bundle(Path::new(name))).collect()))
     }
@@ -76,9 +83,7 @@ impl Planner<'_> {
         match self.annotation(EPHEMERAL) {
             None | Some("false") => Ok(self.host.ephemeral),
             Some("true") => Ok(true),
-            Some(other) => {
-                Err(Error::invalid(annotation(EPHEMERAL), other, "must be true or false"))
-            }
+            Some(other) => Err(Error::invalid(EPHEMERAL_FIELD, other, "must be true or false")),
         }
     }
 
@@ -103,11 +108,12 @@ impl Planner<'_> {
         self.spec.hooks().as_ref().is_some_and(early)
     }
 
-    fn tree_root(&mut self, field: &str, path: &Path, layer: bool) -> Result<(), Error> {
-        let subject = quoted(&path.to_string_lossy());
+    fn tree_root(&mut self, field: &'static str, path: &Path, layer: bool) -> Result<(), Error> {
+        let subject = Subject::Path(path.to_string_lossy().into_owned());
+        let origin = Origin { field: field.into(), subject };
         let path = path_string(field, path)?;
         let recursive = !layer;
-        let source = self.source((field, &subject), path, recursive, self.parent_opens);
+        let source = self.source(origin.clone(), path, recursive, self.parent_opens);
         let at = self.place.clone();
         let mut changes = Vec::new();
         if self.parent_opens {
@@ -117,18 +123,18 @@ impl Planner<'_> {
             changes.push(Change { set: Attr::RDONLY.bits(), ..Change::default() });
         }
         let action = Action::Root { source, recursive, at, changes };
-        self.build.push(Op::new(field, subject, action));
+        self.build.push(Op { origin, action });
         Ok(())
     }
 
     fn overlay_root(
         &mut self,
-        field: &str,
+        field: &'static str,
         layers: &[PathBuf],
         ephemeral: bool,
     ) -> Result<(), Error> {
         let names: Vec<String> =
-            layers.iter().map(|layer| quoted(&layer.to_string_lossy())).collect();
+            layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect();
         let layers = layers.iter().map(|layer| path_string(field, layer));
         let action = Action::RootOverlay {
             layers: layers.collect::<Result<_, _>>()?,
@@ -136,13 +142,13 @@ impl Planner<'_> {
             userxattr: self.host.user_namespace,
             at: self.place.clone(),
         };
-        self.build.push(Op::new(field, names.join(" over "), action));
+        self.build.push(Op::new(field, Subject::Layers(names), action));
         Ok(())
     }
 
     pub(super) fn enter_root(&mut self) -> Result<(), Error> {
         if !self.host.no_pivot {
-            self.enter.insert(0, Op::new("root", "", Action::Pivot));
+            self.enter.insert(0, Op::new("root", Subject::Nothing, Action::Pivot));
             return Ok(());
         }
         let mut first = Vec::new();
@@ -150,23 +156,23 @@ impl Planner<'_> {
         // user namespace mounts no procfs with less hidden (mount_too_revealing).
         for place in &self.host.proc_and_sys {
             let action = Action::Hide(path_string("--no-pivot", place)?);
-            first.push(Op::new("--no-pivot", quoted(&place.to_string_lossy()), action));
+            first.push(Op::new(
+                "--no-pivot",
+                Subject::Path(place.to_string_lossy().into_owned()),
+                action,
+            ));
         }
         let move_to_root = self.place != Place::OverRoot;
-        first.push(Op::new("root", "", Action::Chroot { move_to_root }));
+        first.push(Op::new("root", Subject::Nothing, Action::Chroot { move_to_root }));
         self.enter.splice(0..0, first);
         Ok(())
     }
 
     pub(super) fn read_only_root(&mut self) {
         if self.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
-            self.enter.push(Op::new("root.readonly", "", Action::ReadOnlyRoot));
+            self.enter.push(Op::new("root.readonly", Subject::Nothing, Action::ReadOnlyRoot));
         }
     }
-}
-
-fn annotation(key: &str) -> String {
-    format!("annotations[{key:?}]")
 }
 
 /// Splits at colons; a backslash takes the meaning from the next character.

@@ -11,7 +11,7 @@ fn labelled(mount: Value, host: &Host) -> Action {
     let mut config = config(&json!([mount]));
     config["linux"]["mountLabel"] = LABEL.into();
     let ops = try_plan(&config, host).unwrap();
-    ops.into_iter().find(|op| op.origin.field == "mounts[0]").unwrap().action
+    ops.into_iter().find(|op| op.origin.field.to_string() == "mounts[0]").unwrap().action
 }
 
 fn mount(fstype: &str, options: &[&str]) -> Value {

@@ -67,6 +67,6 @@ fn config(mounts: &Value) -> Value {
 /// What is planned for one mount alone.
 fn one_mount(mount: Value, host: &Host) -> Result<Vec<String>, Error> {
     let ops = try_plan(&config(&json!([mount])), host)?;
-    let of_mount = ops.iter().filter(|op| op.origin.field.starts_with("mounts[0]"));
+    let of_mount = ops.iter().filter(|op| op.origin.field.to_string().starts_with("mounts[0]"));
     Ok(of_mount.map(|op| op.action.to_string()).collect())
 }

@@ -15,9 +15,9 @@ use crate::host::Host;
 use crate::id::Id;
 use crate::plan::{self, Change, MountsInputs};
 use crate::record::Root;
-use crate::shape;
 use crate::slot;
 use crate::state::Status;
+use crate::strict;
 
 /// Adds the mounts in a file to a container, or removes what is mounted at their destinations, in
 /// their order. The file holds the `mounts` of a config.json, with or without what is around them;
@@ -84,7 +84,7 @@ fn read(file: &Path) -> Result<Vec<Mount>> {
     if text.trim_ascii_start().starts_with(b"[") {
         text = [b"{\"mounts\":", text.as_slice(), b"}"].concat();
     }
-    shape::check(&text)?;
+    strict::check(&text)?;
     bundle::refuse_nul(&text)?;
     Ok(bundle::from_json::<Section>(&text)?.mounts)
 }

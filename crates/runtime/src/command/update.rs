@@ -11,8 +11,8 @@ use crate::bundle;
 use crate::error::{Error, Result, Within};
 use crate::id::Id;
 use crate::record::{Entry, Root};
-use crate::shape;
 use crate::state::Status;
+use crate::strict;
 
 /// The most that is read from standard input, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -122,7 +122,7 @@ fn object(path: &Path) -> Result<Value> {
     if text.len() as u64 > MAX_SIZE {
         return Err(Error::new("larger than 1 MiB"));
     }
-    shape::check(&text)?;
+    strict::check(&text)?;
     bundle::refuse_nul(&text)?;
     let value: Value = bundle::from_json(&text)?;
     if value.is_object() { Ok(value) } else { Err(Error::new("is not an object")) }

@@ -71,7 +71,7 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         options,
         cgroup: &cgroup,
         namespaces: &namespaces,
-        rootfs: &rootfs,
+        rootfs,
         ignored_signals: host.ignored_signals,
         tells_when_built: !hooks.is_empty() || !poststop.is_empty(),
         hook_output: hook::OutputSlots::of(&meant.hook_output),

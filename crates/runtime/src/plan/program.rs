@@ -1,11 +1,12 @@
 //! The last part of every process's way: confinement and the user's program. Init and `exec` share
 //! it, so that the one is never weaker than the other.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
-use super::ProcessOptions;
+use super::{ListenFds, ProcessOptions};
 use crate::error::{Error, Result};
 use crate::slot;
 use crate::step::{Op, Section};
@@ -59,13 +60,13 @@ pub(super) fn sections(confinement: Confinement<'_>) -> Result<(Vec<Section>, Ve
 
 /// The search that `create` makes already: an engine may learn only from it, and not from `start`,
 /// that there is no such program (podman's exit codes 126 and 127).
-pub(super) fn find(process: &Process, options: &ProcessOptions) -> Result<Op> {
+pub(super) fn find(process: &Process) -> Result<Op> {
     let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
     let absolute = |place: String| {
         let place = process.cwd().join(place);
         c_string("process.args[0]", place.as_os_str().as_encoded_bytes())
     };
-    let candidates = candidates(&name, &environment(process, options)?);
+    let candidates = candidates(&name, process);
     let candidates = candidates.into_iter().map(absolute).collect::<Result<_>>()?;
     Ok(Op::FindProgram { name, candidates })
 }
@@ -85,7 +86,7 @@ fn working_directory(process: &Process) -> Result<CString> {
 fn program(process: &Process, env: Vec<CString>) -> Result<Op> {
     let args = process.args().as_deref().unwrap_or_default();
     let name = args.first().cloned().unwrap_or_default();
-    let candidates = candidates(&name, &env);
+    let candidates = candidates(&name, process);
     let strings = |(index, text): (usize, &String)| {
         c_string(&format!("process.args[{index}]"), text.as_bytes())
     };
@@ -98,12 +99,13 @@ fn program(process: &Process, env: Vec<CString>) -> Result<Op> {
 }
 
 /// A name with a slash is a path; any other is looked for in `PATH` (execvp(3)).
-fn candidates(name: &str, env: &[CString]) -> Vec<String> {
+fn candidates(name: &str, process: &Process) -> Vec<String> {
     if name.contains('/') {
         return vec![name.to_owned()];
     }
-    let found = env.iter().find_map(|entry| entry.to_str().ok()?.strip_prefix("PATH="));
-    let path = found.unwrap_or(DEFAULT_PATH);
+    let env = process.env().as_deref().unwrap_or_default();
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    let path = path.unwrap_or(DEFAULT_PATH);
     let place = |directory: &str| match directory {
         "" => format!("./{name}"),
         directory => format!("{directory}/{name}"),
@@ -113,29 +115,29 @@ fn candidates(name: &str, env: &[CString]) -> Vec<String> {
 
 /// The environment with each name once, the later one winning, and an empty `HOME` left out.
 fn environment(process: &Process, options: &ProcessOptions) -> Result<Vec<CString>> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut entries: Vec<String> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    let listening = options.listen_fds.iter().flat_map(|listen| {
-        let names = listen.names.iter().map(|names| format!("LISTEN_FDNAMES={names}"));
-        // The user's program is the first of its pid namespace, as all who activate it expect.
-        [format!("LISTEN_FDS={}", listen.count), "LISTEN_PID=1".to_owned()].into_iter().chain(names)
-    });
-    for entry in process.env().iter().flatten().cloned().chain(listening) {
-        match places.entry(name(&entry)) {
-            std::collections::hash_map::Entry::Occupied(place) => {
-                if let Some(earlier) = entries.get_mut(*place.get()) {
-                    *earlier = entry;
-                }
-            }
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(entries.len());
-                entries.push(entry);
-            }
+    let listening = options.listen_fds.as_ref().map(listening).unwrap_or_default();
+    let mut entries: Vec<&str> = Vec::new();
+    let mut places = BTreeMap::new();
+    for entry in process.env().iter().flatten().chain(&listening) {
+        let name = entry.split('=').next().unwrap_or_default();
+        let place = *places.entry(name).or_insert(entries.len());
+        match entries.get_mut(place) {
+            Some(earlier) => *earlier = entry,
+            None => entries.push(entry),
         }
     }
-    entries.retain(|entry| entry != "HOME=");
-    entries.iter().map(|entry| c_string("process.env", entry.as_bytes())).collect()
+    entries.retain(|entry| *entry != "HOME=");
+    entries.into_iter().map(|entry| c_string("process.env", entry.as_bytes())).collect()
+}
+
+/// What sd_listen_fds(3) looks for.
+fn listening(listen: &ListenFds) -> Vec<String> {
+    let names = listen.names.iter().map(|names| format!("LISTEN_FDNAMES={names}"));
+    // The user's program is the first of its pid namespace, as all who activate it expect.
+    [format!("LISTEN_FDS={}", listen.count), "LISTEN_PID=1".to_owned()]
+        .into_iter()
+        .chain(names)
+        .collect()
 }
 
 fn c_string(field: &str, bytes: &[u8]) -> Result<CString> {
@@ -146,7 +148,6 @@ fn c_string(field: &str, bytes: &[u8]) -> Result<CString> {
 mod tests {
     use serde_json::json;
 
-    use super::super::ListenFds;
     use super::*;
 
     fn process(env: &[&str]) -> Process {
@@ -176,19 +177,17 @@ mod tests {
 
     #[test]
     fn programs_are_looked_for_as_a_shell_does() {
-        let path = [c"PATH=/a::/b".to_owned()];
+        let path = process(&["PATH=/c", "PATH=/a::/b"]);
         assert_eq!(candidates("x", &path), ["/a/x", "./x", "/b/x"]);
         assert_eq!(candidates("./x", &path), ["./x"]);
-        assert_eq!(candidates("x", &[]).len(), 6);
+        assert_eq!(candidates("x", &process(&[])).len(), 6);
     }
 
     #[test]
     fn the_early_search_is_from_the_working_directory() {
         let mut relative = process(&["PATH=/a:b"]);
         relative.set_cwd("/srv".into());
-        let Op::FindProgram { candidates, .. } =
-            find(&relative, &ProcessOptions::default()).unwrap()
-        else {
+        let Op::FindProgram { candidates, .. } = find(&relative).unwrap() else {
             panic!("another operation");
         };
         assert_eq!(candidates, [c"/a/x".to_owned(), c"/srv/b/x".to_owned()]);

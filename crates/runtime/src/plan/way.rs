@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString};
 
 use oci_spec::runtime::{Process, Spec};
 
+use super::CreateOptions;
 use super::program;
-use super::{CreateOptions, ProcessOptions};
 use crate::error::{Error, Result};
 use crate::hook::{self, Moment, OutputSlots};
 use crate::slot;
@@ -22,7 +22,7 @@ pub(super) struct Way<'a> {
     pub(super) options: &'a CreateOptions,
     pub(super) cgroup: &'a [cgroups::Op],
     pub(super) namespaces: &'a namespaces::Plan,
-    pub(super) rootfs: &'a [rootfs::Op],
+    pub(super) rootfs: Vec<rootfs::Op>,
     pub(super) ignored_signals: u64,
     /// Whether the runtime has hooks to run before the root changes, or must know that it came to
     /// that: hooks after the end are then due, whatever happens.
@@ -34,8 +34,10 @@ pub(super) struct Way<'a> {
 
 impl Way<'_> {
     /// The sections up to the last hook before the user's program.
-    pub(super) fn sections(&self) -> Result<Vec<Section>> {
-        let [outside, build, enter] = rootfs::phases(self.rootfs);
+    pub(super) fn sections(mut self) -> Result<Vec<Section>> {
+        let [outside, build, _] = rootfs::phases(&self.rootfs);
+        let enter = self.rootfs.split_off(outside.len() + build.len());
+        let build = std::mem::take(&mut self.rootfs);
         let mut begin = vec![Op::DieWithRuntime, Op::DefaultSignals(self.ignored_signals)];
         let mut entered = vec![stage(c"davit:root")];
         if !self.namespaces.enter.is_empty() {
@@ -49,9 +51,9 @@ impl Way<'_> {
             Section::Namespaces(self.namespaces.enter.clone()),
             Section::Process(entered),
             Section::Namespaces(self.configure()),
-            Section::Rootfs([outside, build].concat()),
+            Section::Rootfs(build),
             Section::Process(self.before_root()?),
-            Section::Rootfs(enter.to_vec()),
+            Section::Rootfs(enter),
             Section::Process(self.waiting()?),
         ])
     }
@@ -94,11 +96,10 @@ impl Way<'_> {
 
     /// From the report that the container is created to the last hook.
     fn waiting(&self) -> Result<Vec<Op>> {
-        let process: &ProcessOptions = &self.options.process;
         let name = CString::new(WAITING_NAME).map_err(|_| Error::new("name of init"))?;
         let mut ops = program::session(self.process);
         ops.extend(program::make_working_directory(self.process)?);
-        ops.extend([program::find(self.process, process)?, Op::Stage(name), Op::Created]);
+        ops.extend([program::find(self.process)?, Op::Stage(name), Op::Created]);
         if !self.options.start_at_once {
             ops.push(Op::AwaitStart { slot: slot::START });
         }
