@@ -23,5 +23,5 @@ made="$compiler; $(basename "$cc") $("$cc" -dumpfullversion)"
 integration/vm/run --accel icount --minutes 14 --results "$kit/results" \
     --append "nokaslr norandmaps randomize_kstack_offset=off" --with "$kit/bench" --with "$kit/cache" \
     --command "udevadm settle; systemctl stop 'systemd-udevd*'
-        BENCH_MADE='$made' BENCH_CACHE=cache ./bench --exact results/counts.md --rounds 12"
+        BENCH_MADE='$made' BENCH_CACHE=cache ./bench --exact results/counts.md --rounds 3"
 exec target/release/bench --compare docs/performance.md "$kit/results/counts.md" "$@"
