@@ -15,7 +15,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench profile link-order \
+.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench bench-exact profile link-order \
 	conformance conformance-vm vm test-vm lint fmt deps clean help
 
 all: build
@@ -86,6 +86,12 @@ bench: build
 	@$(CARGO) build --locked --quiet --release -p bench
 	@DAVIT=target/davit BENCH_CACHE=integration/bench/cache target/release/bench $(BENCH) \
 		--write docs/performance.md docs/performance.svg
+
+## bench-exact: counts the instructions of the usual commands, in the virtual machine, and fails if davit's are
+##   more than 2 % above those that docs/performance.md keeps; KEEP=1 puts the new ones there instead
+bench-exact: build
+	@$(CARGO) build --locked --quiet --release -p bench
+	@integration/bench/exact.sh $(if $(KEEP),--keep)
 
 ## profile: where the time of `davit run` goes: system calls, page faults, and perf's samples (as root)
 profile: build

@@ -17,6 +17,9 @@ const SETTLE: u32 = 20_000;
 /// Takes a sample of the row of this name.
 type Take<'a> = &'a mut dyn FnMut(&str, Sample);
 
+/// The dearest part of those whose instructions are counted: the usual commands.
+pub(crate) const LIGHT: usize = 2;
+
 /// One round of something.
 pub(crate) struct Case {
     pub(crate) name: &'static str,

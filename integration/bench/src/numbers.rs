@@ -23,10 +23,11 @@ pub(crate) struct Results {
     names: Vec<String>,
 }
 
-/// The least, the middle one, and the half of the distance between the quartiles.
+/// The least, the end of the first quarter, the middle one, and the half of the distance between the quartiles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) least: f64,
+    pub(crate) quartile: f64,
     pub(crate) median: f64,
     pub(crate) spread: f64,
     pub(crate) count: usize,
@@ -86,6 +87,7 @@ fn summary(values: &[f64]) -> Option<Summary> {
     let at = |part: usize| sorted.get(sorted.len() * part / 4).copied();
     Some(Summary {
         least: *sorted.first()?,
+        quartile: at(1)?,
         median: at(2)?,
         spread: (at(3)? - at(1)?) / 2.0,
         count: sorted.len(),
@@ -99,7 +101,10 @@ mod tests {
     #[test]
     fn the_middle_is_the_middle() {
         let found = summary(&[5.0, 1.0, 3.0, 2.0, 4.0]).unwrap();
-        assert_eq!(found, Summary { least: 1.0, median: 3.0, spread: 1.0, count: 5 });
+        assert_eq!(
+            found,
+            Summary { least: 1.0, quartile: 2.0, median: 3.0, spread: 1.0, count: 5 }
+        );
         assert_eq!(summary(&[]), None);
     }
 }

@@ -66,15 +66,30 @@ pub(crate) fn table(results: &Results, runtimes: &[Runtime]) -> String {
     text
 }
 
-const BEGIN: &str = "<!-- bench: begin -->\n";
-const END: &str = "<!-- bench: end -->";
+/// The marks of the table of `make bench` in its page.
+pub(crate) const MARKS: &str = "bench";
+
+/// A page in three parts: up to the first mark of this name, between the two, and from the second one on.
+fn parts<'a>(text: &'a str, marks: &str) -> Result<(&'a str, &'a str, &'a str)> {
+    let (begin, end) = (format!("<!-- {marks}: begin -->\n"), format!("<!-- {marks}: end -->"));
+    let place = text.find(&begin).context("the page has no mark for the table")? + begin.len();
+    let (before, rest) = text.split_at(place);
+    let place = rest.find(&end).context("the page has no mark for the table's end")?;
+    let (table, after) = rest.split_at(place);
+    Ok((before, table, after))
+}
+
+/// What stands between the two marks of a page.
+pub(crate) fn read(page: &Path, marks: &str) -> Result<String> {
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    Ok(parts(&text, marks)?.1.to_owned())
+}
 
 /// Puts the table between the two marks of a page.
-pub(crate) fn write(page: &Path, table: &str) -> Result<()> {
-    let text = std::fs::read_to_string(page)?;
-    let (before, rest) = text.split_once(BEGIN).context("the page has no mark for the table")?;
-    let (_, after) = rest.split_once(END).context("the page has no mark for the table's end")?;
-    std::fs::write(page, format!("{before}{BEGIN}{table}{END}{after}"))?;
+pub(crate) fn write(page: &Path, marks: &str, table: &str) -> Result<()> {
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let (before, _, after) = parts(&text, marks)?;
+    std::fs::write(page, format!("{before}{table}{after}"))?;
     Ok(())
 }
 

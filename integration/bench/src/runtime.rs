@@ -128,6 +128,7 @@ impl Runtime {
         settle: u32,
         words: &[String],
     ) -> Result<Sample> {
+        std::thread::sleep(scene.rest);
         // A created container keeps the streams open: only what is said about it goes to a file.
         let (said, complaint) = (scene.directory.join("said"), scene.directory.join("complaint"));
         let mut gauge = Command::new(scene.cache.join("gauge"));

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -17,24 +18,27 @@ pub(crate) fn with_own_cgroup() -> Result<()> {
         "the bench makes namespaces and cgroups: run it as root"
     );
     let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    let is_v2 = |tree: &&&str| {
-        statfs(**tree).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC)
+    let Some(tree) = trees.iter().map(Path::new).find(|tree| is_v2(tree)) else {
+        bail!("there is no cgroup v2 here")
     };
-    let Some(tree) = trees.iter().find(is_v2) else { bail!("there is no cgroup v2 here") };
-    let cgroup = Path::new(tree).join(format!("davit-test-bench-{}", std::process::id()));
+    let cgroup = tree.join(format!("davit-test-bench-{}", std::process::id()));
     fs::create_dir(&cgroup).context("mkdir of a cgroup")?;
     let status = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .arg("--inside")
         .env("BENCH_CGROUP", &cgroup)
         .status();
-    for below in ["work/caller", "work", "bench", ""] {
+    for below in ["containers/caller", "containers", "bench", ""] {
         // Whatever is still used is said by the last one.
         let _ = fs::remove_dir(cgroup.join(below));
     }
     ensure!(!cgroup.exists(), "{} is not empty", cgroup.display());
     ensure!(status?.success(), "the bench failed");
     Ok(())
+}
+
+fn is_v2(tree: &Path) -> bool {
+    statfs(tree).is_ok_and(|tree| tree.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// Newer peers find newer libraries: in /mnt, and (for runc, which clears its environment for what it
@@ -64,10 +68,13 @@ pub(crate) struct Scene {
     pub(crate) cache: PathBuf,
     /// The cgroup in which all that is measured happens.
     pub(crate) cgroup: PathBuf,
+    /// How long nothing is done before each measured call: what the kernel has still to do for the
+    /// last one (namespaces end in the background) is not this one's cost.
+    pub(crate) rest: Duration,
 }
 
 impl Scene {
-    pub(crate) fn enter() -> Result<Self> {
+    pub(crate) fn enter(rest: Duration) -> Result<Self> {
         let cache = std::env::var_os("BENCH_CACHE").context("BENCH_CACHE is not set")?;
         let cache = fs::canonicalize(cache).context("BENCH_CACHE: run setup.sh")?;
         let outside = PathBuf::from(std::env::var_os("BENCH_CGROUP").context("BENCH_CGROUP")?);
@@ -77,8 +84,12 @@ impl Scene {
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount /")?;
         let top = Path::new("/sys/fs/cgroup");
+        // The kernel mounts no file system over itself.
+        if is_v2(top) {
+            umount2(top, MntFlags::MNT_DETACH).context("cgroup2")?;
+        }
         mount(Some("none"), top, Some("cgroup2"), MsFlags::empty(), none).context("cgroup2")?;
-        for below in ["bench", "work", "work/caller"] {
+        for below in ["bench", "containers", "containers/caller"] {
             fs::create_dir(top.join(below)).context("mkdir of a cgroup")?;
         }
         fs::write(top.join("bench/cgroup.procs"), "0").context("enter the cgroup")?;
@@ -90,6 +101,6 @@ impl Scene {
             give_libraries(&libraries)?;
         }
         nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
-        Ok(Self { directory, cache, cgroup: top.join("work") })
+        Ok(Self { directory, cache, cgroup: top.join("containers"), rest })
     }
 }
