@@ -4,7 +4,7 @@ import collections
 import os
 import re
 
-Row = collections.namedtuple("Row", "runtime user suite passed failed skipped seconds reasons failures")
+Row = collections.namedtuple("Row", "runtime user suite passed failed skipped seconds reasons failures at_first")
 
 
 def rows(plan, results):
@@ -21,22 +21,35 @@ def rows(plan, results):
 def row(key, results, done):
     """What the log of one suite says. A suite that was killed has failed once more."""
     runtime, user, suite = key
-    path, text = f"{results}/{runtime}-{user}-{suite}.log", ""
-    if os.path.exists(path):
-        with open(path, errors="replace") as file:
-            text = file.read()
+    name = f"{runtime}-{user}-{suite}.log"
+    text = read(f"{results}/{name}")
     skips = dict(re.findall(r"^skip: (\S+): (.*)$", text, re.M))
     totals = re.search(r"^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored", text, re.M)
     passed, failed, ignored = map(int, totals.groups()) if totals else (len(re.findall(r"\.\.\. ok$", text, re.M)), 0, 0)
-    failures = sorted(set(re.findall(r"^    (\w[\w:]*)$", text.rpartition("\nfailures:\n")[2], re.M))) if failed else []
     reasons = collections.Counter(skips.values())
     if ignored:
         reasons["ignored"] += ignored
+    failures = failed_tests(text)
     if totals is None:
         failed += 1
         failures.append("did not run" if done is None else "was killed at its deadline or crashed")
     seconds = done[1] if done else 0
-    return Row(runtime, user, suite, passed - len(skips), failed, len(skips) + ignored, seconds, reasons, failures)
+    first = read(f"{results}/first-{name}")
+    at_first = first and (failed_tests(first) or ["was killed at its deadline or crashed"])
+    return Row(runtime, user, suite, passed - len(skips), failed, len(skips) + ignored, seconds, reasons, failures, at_first)
+
+
+def read(path):
+    if not os.path.exists(path):
+        return ""
+    with open(path, errors="replace") as file:
+        return file.read()
+
+
+def failed_tests(text):
+    """The names in the list that ends the log of a suite with failures."""
+    _, found, names = text.rpartition("\nfailures:\n")
+    return sorted(set(re.findall(r"^    (\w[\w:]*)$", names, re.M))) if found else []
 
 
 def table(all_rows):
@@ -60,6 +73,8 @@ def notes(all_rows):
     for row in all_rows:
         for name in row.failures:
             yield f"failed with {row.runtime} as {row.user}: {row.suite}::{name}"
+        for name in row.at_first:
+            yield f"failed the first time with {row.runtime} as {row.user}: {row.suite}::{name}"
 
 
 def vacuous(all_rows):
