@@ -13,6 +13,8 @@ pub mod entry;
 mod error;
 pub mod eventfd;
 pub mod file;
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
+mod memory;
 pub mod mount;
 pub mod network;
 pub mod path;
