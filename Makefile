@@ -16,7 +16,7 @@ COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completion
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
 .PHONY: all toolchain musl build install uninstall demo test unit integration engines bench bench-exact profile link-order \
-	conformance conformance-vm vm test-vm lint fmt deps clean help
+	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
 
@@ -125,6 +125,10 @@ vm:
 test-vm: build
 	@CARGO="$(CARGO)" integration/vm/run --results target/test-vm $(VM)
 	@$(if $(VM),,$(MAKE) --no-print-directory conformance-vm)
+
+## test-vm-engines: the tests of the engines in that machine
+test-vm-engines: build
+	@CARGO="$(CARGO)" integration/vm/run --plan engines --minutes 60 --suite-seconds 1200 --results target/test-vm
 
 ## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
 lint:
