@@ -6,6 +6,8 @@ import re
 
 Row = collections.namedtuple("Row", "runtime user suite passed failed skipped seconds reasons failures at_first")
 
+KILLED = "was killed at its deadline or crashed"
+
 
 def rows(plan, results):
     """A row for every line of the plan, also for what never ran."""
@@ -32,10 +34,10 @@ def row(key, results, done):
     failures = failed_tests(text)
     if totals is None:
         failed += 1
-        failures.append("did not run" if done is None else "was killed at its deadline or crashed")
+        failures.append("did not run" if done is None else KILLED)
     seconds = done[1] if done else 0
     first = read(f"{results}/first-{name}")
-    at_first = first and (failed_tests(first) or ["was killed at its deadline or crashed"])
+    at_first = (failed_tests(first) or [KILLED]) if first else []
     return Row(runtime, user, suite, passed - len(skips), failed, len(skips) + ignored, seconds, reasons, failures, at_first)
 
 
