@@ -60,16 +60,12 @@ impl Cgroup {
         Ok(false)
     }
 
+    /// The first one; a hybrid host has two.
     fn freezer(&self) -> Result<Option<Freezer<'_>>, Fault> {
-        self.freezers().next().transpose()
-    }
-
-    /// A hybrid host has two, and others may use either.
-    fn freezers(&self) -> impl Iterator<Item = Result<Freezer<'_>, Fault>> {
-        self.members.iter().filter_map(|member| {
-            let control = match member.controllers.as_slice() {
-                [] => "cgroup.freeze",
-                names if names.iter().any(|name| name == "freezer") => "freezer.state",
+        let mut freezers = self.members.iter().filter_map(|member| {
+            let control = match member {
+                member if member.is_unified() => "cgroup.freeze",
+                member if has_v1_freezer(member) => "freezer.state",
                 _ => return None,
             };
             let opened = file::directory(&member.directory).and_then(|directory| {
@@ -81,7 +77,8 @@ impl Cgroup {
                 Err(error) if error.errno == Errno::ENOENT => None,
                 Err(error) => Some(Err(Fault::at(&member.directory)(error))),
             }
-        })
+        });
+        freezers.next().transpose()
     }
 
     /// Thaws what only cgroup v1 has frozen: a signal, SIGKILL included, waits for that there.
@@ -89,9 +86,8 @@ impl Cgroup {
     /// # Errors
     /// A failed system call.
     pub fn thaw_v1(&self) -> Result<(), Fault> {
-        let has_freezer =
-            |member: &&Member| member.controllers.iter().any(|name| name == "freezer");
-        let Some(member) = self.members.iter().find(has_freezer) else { return Ok(()) };
+        let mut members = self.members.iter();
+        let Some(member) = members.find(|member| has_v1_freezer(member)) else { return Ok(()) };
         let thawed = file::directory(&member.directory)
             .and_then(|directory| file::write(directory.as_fd(), "freezer.state", "THAWED"));
         match thawed {
@@ -132,13 +128,17 @@ impl Freezer<'_> {
     }
 }
 
+fn has_v1_freezer(member: &Member) -> bool {
+    member.controllers.iter().any(|name| name == "freezer")
+}
+
 /// The kernels between 4.5 and 5.2 have cgroup v2 without a freezer, and say nothing of it.
 fn is_frozen(member: &Member) -> Result<bool, sys::Error> {
-    let (name, says): (_, fn(&str) -> bool) = match member.controllers.as_slice() {
-        [] => ("cgroup.events", |text| file::value_of(text, "frozen") == Some(1)),
-        names if names.iter().any(|name| name == "freezer") => {
-            ("freezer.state", |text| text.trim() == "FROZEN")
+    let (name, says): (_, fn(&str) -> bool) = match member {
+        member if member.is_unified() => {
+            ("cgroup.events", |text| file::value_of(text, "frozen") == Some(1))
         }
+        member if has_v1_freezer(member) => ("freezer.state", |text| text.trim() == "FROZEN"),
         _ => return Ok(false),
     };
     match file::read_path(&member.directory.join(name)) {
