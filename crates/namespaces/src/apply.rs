@@ -7,14 +7,14 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{sethostname, write};
-use sys::clone::{SIBLING, Side, fork};
+use sys::clone::{SIBLING, Side, fork, vfork};
 use sys::pidfd::{join_namespaces, unshare};
 use sys::{During, Error, Failure, Slots};
 
 use crate::handshake::{Channel, Message, ReceiveError};
 use crate::{Kind, Op, net_devices};
 
-/// Performs `ops` in this process. After [`Op::Fork`] it returns in the second process only.
+/// Performs `ops` in this process. After [`Op::Fork`] and [`Op::Vfork`] it returns in the second process only.
 ///
 /// # Errors
 /// The index of the first step that failed, its system call and errno.
@@ -42,6 +42,8 @@ pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Erro
         Op::BecomeRoot => become_root(),
         Op::TimeOffsets(text) => write_file(c"/proc/self/timens_offsets", text.to_bytes()),
         Op::Fork(kinds) => go_on_in_a_child(flags(kinds) as u64, channel),
+        // Nobody is waited for: where the runtime is gone, this fails.
+        Op::Vfork => channel.send(&Message::Vforked(vfork()?.as_raw())),
         Op::LoopbackUp => match sys::network::bring_loopback_up() {
             // A kernel without IPv4 has no loopback to bring up.
             Err(Error { errno: Errno::EAFNOSUPPORT, .. }) => Ok(()),

@@ -7,6 +7,7 @@
 //! | launched child | nothing | it is to be put into its cgroup by another | child, for `Go` |
 //! | launched child | [`Message::IdMapsWanted`] | its new user namespace is there | child, for `Go` |
 //! | joining process | [`Message::Forked`] | it has made the second process and exits | second process, for `Go` |
+//! | second process of `exec` | [`Message::Vforked`] | the first sleeps until it has executed, and exits | nobody |
 //! | init | [`Message::DeviceWanted`] | it is in its network namespace | init, for `Go` |
 //! | init | [`Message::Console`] + descriptor | the container's pty is made | nobody |
 //! | init | [`Message::Built`] | mounts are made, hooks of the runtime are due | init, for `Go` |
@@ -47,6 +48,8 @@ pub enum Message {
     IdMapsWanted,
     /// "My child goes on; this is its pid in your pid namespace."
     Forked(i32),
+    /// "I go on as this process, a child of yours; the one that you know ends once I have executed."
+    Vforked(i32),
     /// "Move this network device to me": its place in the plan.
     DeviceWanted(u32),
     /// "This is the master of the container's terminal."

@@ -144,6 +144,8 @@ pub enum Op {
     TimeOffsets(CString),
     /// Goes on in a second process: pid and time namespaces take effect in children only.
     Fork(Vec<Kind>),
+    /// The same without a copy of the memory: the first process sleeps until the second has executed.
+    Vfork,
     /// Brings the loopback device of a new network namespace up.
     LoopbackUp,
     /// Waits until the runtime has moved a network device here, and makes it what it was.
@@ -197,6 +199,7 @@ impl fmt::Display for Op {
                     text.to_string_lossy().trim().replace('\n', ", ")
                 )
             }
+            Self::Vfork => f.write_str("go on in a second process"),
             Self::Fork(kinds) if kinds.is_empty() => f.write_str("go on in a second process"),
             Self::Fork(kinds) => {
                 write!(f, "go on in a second process, new namespaces: {}", list(kinds))

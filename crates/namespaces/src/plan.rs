@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 
 use oci_spec::runtime::{LinuxTimeOffset, Spec};
+use sys::clone::CAN_VFORK;
 
 use crate::id_maps::{IdMaps, Writer, check, maps_root};
 use crate::net_devices::{self, Device, Move};
@@ -326,7 +327,8 @@ pub fn join_running(kinds: &[Kind], pidfd_slot: u16) -> Vec<Op> {
         ops.push(Op::BecomeRoot);
     }
     if kinds.contains(&Kind::Pid) {
-        ops.push(Op::Fork(Vec::new()));
+        // It executes at once: nothing is gained by memory of its own.
+        ops.push(if CAN_VFORK { Op::Vfork } else { Op::Fork(Vec::new()) });
     }
     ops
 }
@@ -505,6 +507,6 @@ mod tests {
         assert_eq!(join_running(&[], 0), []);
         let flags = Kind::Mount.flag();
         assert_eq!(join_running(&[Kind::Mount], 7), [Op::JoinProcess { slot: 7, flags }]);
-        assert_eq!(join_running(&[Kind::Pid], 7).last(), Some(&Op::Fork(Vec::new())));
+        assert_eq!(join_running(&[Kind::Pid], 7).last(), Some(&Op::Vfork));
     }
 }

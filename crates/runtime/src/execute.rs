@@ -1,6 +1,7 @@
 //! Starts a planned process and speaks with it until it is where it shall be.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use namespaces::handshake::{Channel, Message};
 use namespaces::net_devices::Move;
@@ -12,7 +13,7 @@ use sys::process::CArray;
 use sys::{Pile, Slots};
 
 use crate::agent::Agent;
-use crate::conversation::{Conversation, Heard, misunderstood};
+use crate::conversation::{Conversation, Heard, Walked, misunderstood};
 use crate::error::{Error, Result, Within};
 use crate::program;
 use crate::step::{INIT_NAME, InitPlan, Section};
@@ -49,6 +50,8 @@ pub struct Started {
     id_maps: Option<IdMaps>,
     moves: Vec<Move>,
     conversation: Conversation,
+    /// The process that sleeps until this one has executed, or has ended.
+    sleeper: Option<Pid>,
 }
 
 /// Where the conversation stands.
@@ -71,8 +74,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let encoded = start.plan.encode()?;
     let bytes = (start.file)(&encoded)?;
     let file = program::protected().within(|| "protect davit's own program")?;
-    let conversation = Conversation::new(ours, start.plan)?;
-    let plan = conversation.plan();
+    let plan = Rc::new(start.plan);
+    let conversation = Conversation::new(ours, Walked::Here(Rc::clone(&plan)), plan.hooks())?;
     let ops = match plan.sections.first() {
         Some(Section::Namespaces(ops)) => ops.as_slice(),
         _ => &[],
@@ -112,6 +115,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         id_maps: start.id_maps,
         moves: start.moves,
         conversation,
+        sleeper: None,
     })
 }
 
@@ -141,7 +145,10 @@ impl Started {
         loop {
             let (message, descriptor) = match self.conversation.listen()? {
                 Heard::Said(message, descriptor) => (message, descriptor),
-                Heard::Executed => return Ok(Progress::Executed),
+                Heard::Executed => {
+                    self.reap_sleeper()?;
+                    return Ok(Progress::Executed);
+                }
                 Heard::Ended => return Err(self.explain_end()),
             };
             match message {
@@ -152,9 +159,10 @@ impl Started {
                     self.go()?;
                 }
                 Message::Forked(pid) => {
-                    self.follow(Pid::from_raw(pid))?;
+                    reap(self.follow(Pid::from_raw(pid))?)?;
                     self.go()?;
                 }
+                Message::Vforked(pid) => self.sleeper = Some(self.follow(Pid::from_raw(pid))?),
                 Message::DeviceWanted(number) => {
                     self.move_device(number)?;
                     self.go()?;
@@ -200,13 +208,15 @@ impl Started {
         })
     }
 
-    /// The process that made the second one is gone; the second one is ours too.
-    fn follow(&mut self, second: Pid) -> Result<()> {
-        let pidfd = sys::pidfd::open(second).within(|| "second process of init")?;
-        let first = std::mem::replace(&mut self.pid, second);
-        self.pidfd = pidfd;
-        reap(first)?;
-        Ok(())
+    /// From here on it is about the second process, which is ours too; returns the first.
+    fn follow(&mut self, second: Pid) -> Result<Pid> {
+        self.pidfd = sys::pidfd::open(second).within(|| "second process of init")?;
+        Ok(std::mem::replace(&mut self.pid, second))
+    }
+
+    /// It ends as soon as it wakes up.
+    fn reap_sleeper(&mut self) -> Result<()> {
+        self.sleeper.take().map_or(Ok(()), |sleeper| reap(sleeper).map(drop))
     }
 
     fn explain_end(&self) -> Error {
@@ -223,6 +233,7 @@ impl Started {
         // It has ended already, or it ends now: there is nothing else to do about it.
         let _ = sys::pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let _ = reap(self.pid);
+        let _ = self.sleeper.map(reap);
     }
 }
 

@@ -207,6 +207,99 @@ pub fn fork(flags: u64) -> Result<Side, Error> {
     }
 }
 
+/// Whether [`vfork`] works on this machine.
+pub const CAN_VFORK: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
+/// The caller goes on as a new process, a child of its parent; the old one sleeps until that executes or
+/// ends, and then ends with 0. They share their memory, of which nothing is copied, and the old one does not touch
+/// it again.
+///
+/// Returns, in the new process, its pid in the old one's pid namespace.
+///
+/// # Errors
+/// The errno of clone3(2); ENOSYS where [`CAN_VFORK`] is false.
+pub fn vfork() -> Result<Pid, Error> {
+    let mut pid: libc::pid_t = 0;
+    // SAFETY: clone_args is plain integers; all zeroes is its documented default.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = SHARE_MEMORY_UNTIL_EXEC | SIBLING | libc::CLONE_PARENT_SETTID as u64;
+    // Written before the new process runs, into the memory that is its too.
+    args.parent_tid = (&raw mut pid) as u64;
+    // SAFETY: `args` names no stack, and `parent_tid` is a variable of this frame.
+    match unsafe { raw_vfork(&mut args) } {
+        // SAFETY: a variable of this frame, which the kernel has written.
+        0 => Ok(Pid::from_raw(unsafe { (&raw const pid).read_volatile() })),
+        error => Err(Error::new("clone3", Errno::from_raw(-(error as i32)))),
+    }
+}
+
+/// clone3(2); returns 0 in the new process, or a negative errno. The old process never comes back: woken
+/// up, it ends by a system call, without a look at the stack that both have used.
+///
+/// # Safety
+/// `args` must ask for CLONE_VM with CLONE_VFORK and name no stack.
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
+    let ret: isize;
+    // SAFETY: the syscall clobbers only rax, rcx and r11. What returns has all other registers and the
+    // stack as they were here; what does not return needs none of them.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jle 2f",
+            "xor edi, edi",
+            "mov eax, {exit_group}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit_group = const libc::SYS_exit_group,
+            inlateout("rax") libc::SYS_clone3 as isize => ret,
+            in("rdi") &raw mut *args,
+            in("rsi") size_of::<libc::clone_args>(),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    ret
+}
+
+/// The same.
+///
+/// # Safety
+/// As for x86_64.
+#[cfg(target_arch = "aarch64")]
+unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
+    let ret: isize;
+    // SAFETY: the syscall changes only x0; the rest as for x86_64.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cmp x0, 0",
+            "b.le 2f",
+            "mov x0, 0",
+            "mov x8, {exit_group}",
+            "svc 0",
+            "brk 1",
+            "2:",
+            exit_group = const libc::SYS_exit_group,
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") &raw mut *args => ret,
+            in("x1") size_of::<libc::clone_args>(),
+        );
+    }
+    ret
+}
+
+/// Without assembly for this machine there is no way back to a stack that two have used.
+///
+/// # Safety
+/// None is asked for.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn raw_vfork(_: &mut libc::clone_args) -> isize {
+    -(libc::ENOSYS as isize)
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::wait::{WaitStatus, waitpid};
@@ -235,6 +328,22 @@ mod tests {
         .unwrap();
         assert_eq!(waitpid(child.pid, None), Ok(WaitStatus::Exited(child.pid, 1)));
         assert_eq!(seen, 0);
+    }
+
+    #[test]
+    fn the_old_process_ends_when_the_new_one_has_and_both_have_one_parent() {
+        let (mut new, mut seen) = (0, 0);
+        let old = spawn(SHARE_MEMORY_UNTIL_EXEC, None, || {
+            new = vfork().unwrap().as_raw();
+            seen = std::process::id();
+            7
+        })
+        .unwrap();
+        assert_ne!(new, old.pid.as_raw());
+        assert_eq!(new as u32, seen);
+        let new = Pid::from_raw(new);
+        assert_eq!(waitpid(new, None), Ok(WaitStatus::Exited(new, 7)));
+        assert_eq!(waitpid(old.pid, None), Ok(WaitStatus::Exited(old.pid, 0)));
     }
 
     #[test]
