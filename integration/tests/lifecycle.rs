@@ -205,6 +205,26 @@ fn two_starts_at_once_one_wins() {
 }
 
 #[test]
+fn a_start_that_was_killed_before_it_wrote_that_down() {
+    davit_only!("the record is ours");
+    let c = Container::sleeper();
+    c.create();
+    let record = c
+        .path("state")
+        .parse::<std::path::PathBuf>()
+        .expect("path")
+        .join(&c.id)
+        .join("record.json");
+    let created = fs::read(&record).expect("record");
+    c.start();
+    fs::write(&record, created).expect("record");
+    assert_eq!(c.status(), "running");
+    c.call(&["start", &c.id]).done().refuses(&["container is running already"]);
+    c.call(&["delete", &c.id]).done().refuses(&["running"]);
+    assert_eq!(c.ask("echo fine"), "fine\n");
+}
+
+#[test]
 fn eight_creates_of_one_id_one_wins() {
     spec!();
     peer_fails!("runc", "a loser may delete the state of the winner: no lock");

@@ -55,7 +55,7 @@ pub(crate) fn call(record: &Record) -> Result<Option<Agent>> {
         socket,
         path: listener.path.clone(),
         metadata: listener.metadata.clone(),
-        state: State::of(record),
+        state: State::of(record)?,
     }))
 }
 

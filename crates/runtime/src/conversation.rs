@@ -1,12 +1,14 @@
 //! The runtime's side of the conversation with init, whichever command leads it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
-use namespaces::handshake::{Channel, Message, ReceiveError};
+use namespaces::handshake::{Channel, Message, ReceiveError, Report};
 
 use crate::error::{Error, Result, Within};
 use crate::hook;
+use crate::record::Entry;
 use crate::step::InitPlan;
 
 /// How long the process inside may be silent. It waits for nobody but the kernel; hooks, which
@@ -24,31 +26,49 @@ pub(crate) enum Heard {
     Ended,
 }
 
-/// The conversation, and the plan that init walks meanwhile.
+/// The plan that init walks: it has the words for what fails there.
+#[derive(Debug)]
+pub(crate) enum Walked {
+    /// It was made here.
+    Here(Rc<InitPlan>),
+    /// It is kept in the container's directory, and read where something fails.
+    Kept(Entry),
+}
+
+impl Walked {
+    fn explain(&self, report: &Report) -> Error {
+        match self {
+            Self::Here(plan) => plan.explain(report),
+            // Without it there is the system call and its errno at least.
+            Self::Kept(entry) => {
+                entry.kept().and_then(|kept| kept.plan()).unwrap_or_default().explain(report)
+            }
+        }
+    }
+}
+
+/// The conversation.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     channel: Channel,
-    plan: InitPlan,
+    walked: Walked,
     executing: bool,
 }
 
 impl Conversation {
+    /// With an init that runs so many hooks.
+    ///
     /// # Errors
     /// setsockopt(2)'s.
-    pub(crate) fn new(mut channel: Channel, plan: InitPlan) -> Result<Self> {
-        let hooks = u32::try_from(plan.hooks()).unwrap_or(u32::MAX);
+    pub(crate) fn new(mut channel: Channel, walked: Walked, hooks: usize) -> Result<Self> {
+        let hooks = u32::try_from(hooks).unwrap_or(u32::MAX);
         channel.set_patience(PATIENCE.saturating_add(hook::PATIENCE.saturating_mul(hooks)))?;
-        Ok(Self { channel, plan, executing: false })
+        Ok(Self { channel, walked, executing: false })
     }
 
     /// The runtime's end.
     pub(crate) fn end(&self) -> RawFd {
         self.channel.as_fd().as_raw_fd()
-    }
-
-    /// The plan that init walks.
-    pub(crate) const fn plan(&self) -> &InitPlan {
-        &self.plan
     }
 
     /// Lets init go on.
@@ -67,7 +87,7 @@ impl Conversation {
         loop {
             match self.channel.receive() {
                 Ok((Message::Executing, _)) => self.executing = true,
-                Ok((Message::Failed(report), _)) => return Err(self.plan.explain(&report)),
+                Ok((Message::Failed(report), _)) => return Err(self.walked.explain(&report)),
                 Ok((Message::Go, _)) | Err(ReceiveError::Garbage) => return Err(misunderstood()),
                 Ok((message, descriptor)) => return Ok(Heard::Said(message, descriptor)),
                 Err(ReceiveError::Ended) if self.executing => return Ok(Heard::Executed),
@@ -85,14 +105,12 @@ pub(crate) fn misunderstood() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use namespaces::handshake::Report;
-
     use super::*;
 
     fn conversation() -> (Conversation, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
         let plan = InitPlan { sections: vec![], channel: -1, slots: vec![], preserved: 0 };
-        (Conversation::new(ours, plan).unwrap(), theirs)
+        (Conversation::new(ours, Walked::Here(Rc::new(plan)), 0).unwrap(), theirs)
     }
 
     #[test]

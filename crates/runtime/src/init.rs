@@ -64,7 +64,7 @@ pub fn run(plan_fd: RawFd, length: usize) -> i32 {
 fn receive(plan_fd: RawFd, length: usize) -> Option<InitPlan> {
     let file = process::take_over(plan_fd).ok()?;
     let bytes = sys::file::read_rest(&file, length, length).ok()?;
-    InitPlan::decode(&bytes).ok().map(|(plan, _)| plan)
+    InitPlan::decode(&bytes).ok()
 }
 
 struct Init {

@@ -5,48 +5,57 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sys::During;
 
 use crate::error::{Error, Result};
 
-/// A pid and the moment its process began: together they are never reused.
+/// A pid and what tells its process from all others that had it or will have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// The pid in the runtime's pid namespace.
     pub pid: i32,
-    /// Clock ticks after boot (proc(5), field 22 of stat).
-    pub start_time: u64,
+    /// Of this process only.
+    pub mark: Mark,
 }
 
-/// What /proc/PID/stat says.
-struct Stat {
-    name: String,
-    state: char,
-    start_time: u64,
+/// What no two processes with one pid have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// The inode of its pidfd, where each has its own: no file of /proc has to be read.
+    Inode(u64),
+    /// When it began, in clock ticks after boot (proc(5), field 22 of stat).
+    StartTime(u64),
 }
 
-impl Stat {
-    fn read(pid: i32) -> Option<Self> {
-        Self::parse(&sys::file::read_record(format!("/proc/{pid}/stat").as_str()).ok()?)
+impl Mark {
+    fn of(pid: i32, pidfd: &OwnedFd) -> Result<Self> {
+        let inode = sys::pidfd::inode(pidfd.as_fd())?;
+        let mark = inode.map(Self::Inode).or_else(|| start_time(pid).map(Self::StartTime));
+        mark.ok_or_else(|| Error::new(format!("process {pid}: has ended")))
     }
 
-    /// The name stands in brackets and may hold anything, brackets too: it ends at the last one.
-    fn parse(stat: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(stat);
-        let (head, tail) = text.rsplit_once(')')?;
-        let (_, name) = head.split_once('(')?;
-        let mut fields = tail.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        // Field 22; the state was field 3.
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Self { name: name.to_owned(), state, start_time })
+    fn is_that_of(self, pid: i32, pidfd: &OwnedFd) -> Result<bool> {
+        match self {
+            Self::Inode(inode) => Ok(fstat(pidfd).during("fstat")?.st_ino == inode),
+            Self::StartTime(time) => Ok(start_time(pid) == Some(time)),
+        }
     }
+}
 
-    fn runs(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X' | 'x')
-    }
+fn start_time(pid: i32) -> Option<u64> {
+    parse_start_time(&sys::file::read_record(format!("/proc/{pid}/stat").as_str()).ok()?)
+}
+
+/// The state, field 3, comes after the name, which stands in brackets and may hold anything, brackets too: it
+/// ends at the last one.
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    let (_, tail) = text.rsplit_once(')')?;
+    tail.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 impl Process {
@@ -55,26 +64,32 @@ impl Process {
     /// # Errors
     /// There is none.
     pub fn of(pid: i32) -> Result<Self> {
-        let stat =
-            Stat::read(pid).ok_or_else(|| Error::new(format!("process {pid}: has ended")))?;
-        Ok(Self { pid, start_time: stat.start_time })
+        Self::behind(&sys::pidfd::open(Pid::from_raw(pid))?, pid)
     }
 
-    /// Its name while it runs; `None` once it has ended, also where it is still to be reaped or
-    /// where the pid is another's by now.
+    /// The process of this handle, which has `pid`.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn behind(pidfd: &OwnedFd, pid: i32) -> Result<Self> {
+        Ok(Self { pid, mark: Mark::of(pid, pidfd)? })
+    }
+
+    /// The name of the process that has the pid now (proc(5), comm): its own if it runs afterwards.
     #[must_use]
-    pub fn name_if_running(&self) -> Option<String> {
-        let stat = Stat::read(self.pid)?;
-        (stat.start_time == self.start_time && stat.runs()).then_some(stat.name)
+    pub fn name(&self) -> Option<String> {
+        let name = sys::file::read_record(format!("/proc/{}/comm", self.pid).as_str()).ok()?;
+        Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
     }
 
-    /// Whether it has not ended.
+    /// Whether it has not ended, as far as can be told.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.name_if_running().is_some()
+        !matches!(self.handle(), Ok(None))
     }
 
-    /// A handle of this very process; `None` once it has ended.
+    /// A handle of this very process; `None` once it has ended, also where it is still to be reaped or
+    /// where the pid is another's by now.
     ///
     /// # Errors
     /// pidfd_open(2), but for ESRCH.
@@ -83,8 +98,9 @@ impl Process {
             Err(sys::Error { errno: Errno::ESRCH, .. }) => return Ok(None),
             opened => opened?,
         };
-        // Only now is it certain that the number was not given to another in between.
-        Ok(self.runs().then_some(pidfd))
+        let runs =
+            self.mark.is_that_of(self.pid, &pidfd)? && !ended_within(&pidfd, Duration::ZERO)?;
+        Ok(runs.then_some(pidfd))
     }
 
     /// Waits until it has ended, at most for `patience`; tells whether it has.
@@ -116,19 +132,36 @@ mod tests {
     #[test]
     fn names_may_hold_brackets_and_spaces() {
         let stat = b"7 (a) R (b) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        let stat = Stat::parse(stat).unwrap();
-        assert_eq!((stat.name.as_str(), stat.state, stat.start_time), ("a) R (b", 'S', 4242));
-        assert!(Stat::parse(b"").is_none());
-        assert!(Stat::parse(b"7 (x").is_none());
+        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time(b""), None);
+        assert_eq!(parse_start_time(b"7 (x"), None);
     }
 
     #[test]
     fn we_run_and_a_stranger_with_our_pid_is_not_us() {
-        let me = Process::of(std::process::id() as i32).unwrap();
-        assert!(me.runs());
-        assert!(me.handle().unwrap().is_some());
-        let stranger = Process { start_time: me.start_time + 1, ..me };
-        assert!(!stranger.runs());
-        assert!(stranger.handle().unwrap().is_none());
+        let pid = std::process::id() as i32;
+        let older = Process { pid, mark: Mark::StartTime(start_time(pid).unwrap()) };
+        for me in [Process::of(pid).unwrap(), older] {
+            assert!(me.runs(), "{me:?}");
+            assert!(me.name().is_some());
+            assert!(me.handle().unwrap().is_some());
+            let mark = match me.mark {
+                Mark::Inode(inode) => Mark::Inode(inode + 1),
+                Mark::StartTime(time) => Mark::StartTime(time + 1),
+            };
+            let stranger = Process { mark, ..me };
+            assert!(!stranger.runs(), "{stranger:?}");
+            assert!(stranger.handle().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn whoever_has_ended_does_not_run_though_nobody_has_reaped_him() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process::of(child.id() as i32).unwrap();
+        assert!(process.wait_for_end(Duration::from_secs(10)).unwrap());
+        assert!(!process.runs());
+        child.wait().unwrap();
+        assert!(!process.runs());
     }
 }

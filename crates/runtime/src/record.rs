@@ -3,7 +3,7 @@
 //! ```text
 //! ROOT/ID/record.json   the record; replaced as a whole
 //! ROOT/ID/plan          the plan that init walks: what `exec` repeats of it, and words for failures;
-//!                       and what `exec` and `update` must know of config.json
+//!                       what `exec` and `update` must know of config.json; and the plan's length
 //! ROOT/ID/devices.json  device rules that `update` has added
 //! ROOT/ID/start.sock    where a created container waits for `start` (start_socket.rs)
 //! ROOT/ID/notify/       what a container has as /run/notify, with the socket for its word `READY=1`
@@ -98,6 +98,9 @@ pub struct Record {
     /// The agent that its filter notifies.
     #[serde(default)]
     pub listener: Option<seccomp::Listener>,
+    /// How many hooks init runs.
+    #[serde(default)]
+    pub inner_hooks: usize,
     /// Hooks that are due after the start.
     pub poststart: Vec<Hook>,
     /// Hooks that are due after the end.
@@ -228,21 +231,36 @@ fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
 }
 
 /// The directory of one container.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     id: Id,
     directory: Rc<OwnedFd>,
 }
 
-/// The file that [`Entry::write_plan`] writes.
+/// The file that [`Entry::write_plan`] writes: each part is decoded where it is wanted.
 #[derive(Debug)]
 pub struct Kept {
-    /// The plan that init walks.
-    pub plan: InitPlan,
+    plan: Vec<u8>,
     base: Vec<u8>,
 }
 
 impl Kept {
+    fn parse(mut bytes: Vec<u8>) -> Option<Self> {
+        let (_, length) = bytes.split_last_chunk()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        bytes.truncate(bytes.len() - size_of::<u64>());
+        let base = (length <= bytes.len()).then(|| bytes.split_off(length))?;
+        Some(Self { plan: bytes, base })
+    }
+
+    /// The plan that init walks.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn plan(&self) -> Result<InitPlan> {
+        InitPlan::decode(&self.plan).within(|| PLAN)
+    }
+
     /// What further processes must know of config.json.
     ///
     /// # Errors
@@ -366,7 +384,8 @@ impl Entry {
     /// ENOSPC and the like.
     pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<OwnedFd> {
         let base = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
-        self.write(PLAN, &[plan, &base].concat()).within(|| PLAN)
+        let length = u64::try_from(plan.len()).unwrap_or(u64::MAX).to_le_bytes();
+        self.write(PLAN, &[plan, &base, &length].concat()).within(|| PLAN)
     }
 
     /// What [`Entry::write_plan`] has kept.
@@ -374,11 +393,8 @@ impl Entry {
     /// # Errors
     /// It is missing or damaged.
     pub fn kept(&self) -> Result<Kept> {
-        let decode = |bytes: Vec<u8>| {
-            let (plan, base) = InitPlan::decode(&bytes)?;
-            Ok(Kept { plan, base: base.to_vec() })
-        };
-        self.read(PLAN).and_then(decode).within(|| PLAN)
+        let parse = |bytes| Kept::parse(bytes).ok_or_else(|| Error::new("is damaged"));
+        self.read(PLAN).and_then(parse).within(|| PLAN)
     }
 
     /// Notes where the cgroup will be, in a form that cannot be half written.
@@ -485,6 +501,16 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_comes_apart_where_it_was_put_together() {
+        let bytes = [b"plan{}".as_slice(), &4u64.to_le_bytes()].concat();
+        let kept = Kept::parse(bytes).unwrap();
+        assert_eq!((kept.plan.as_slice(), kept.base.as_slice()), (&b"plan"[..], &b"{}"[..]));
+        for damaged in [b"".as_slice(), b"x", &[b"x".as_slice(), &2u64.to_le_bytes()].concat()] {
+            assert!(Kept::parse(damaged.to_vec()).is_none());
+        }
+    }
 
     #[test]
     fn the_usual_root_is_the_users_own_where_the_machine_is_not() {

@@ -1,6 +1,7 @@
 //! The state of a container as the specification defines it (runtime.md, "State").
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,7 +37,15 @@ impl Status {
     /// # Errors
     /// It is still being created, or stopped: engines know the words.
     pub(crate) fn of_living(record: &Record) -> Result<Self> {
-        match Self::of(record) {
+        Self::look(record)?.0.living()
+    }
+
+    /// Refuses what has no processes.
+    ///
+    /// # Errors
+    /// As [`Status::of_living`].
+    pub(crate) fn living(self) -> Result<Self> {
+        match self {
             Self::Creating => Err(Error::new("container is still being created")),
             Self::Stopped => Err(Error::new("container not running")),
             status => Ok(status),
@@ -44,22 +53,52 @@ impl Status {
     }
 
     /// The status of a container with this record, as of now.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        let Some(name) = record.init.and_then(|init| init.name_if_running()) else {
-            return match (record.stage, record.init) {
+    ///
+    /// # Errors
+    /// The kernel does not tell whether its init runs.
+    pub fn of(record: &Record) -> Result<Self> {
+        Ok(Self::look(record)?.0)
+    }
+
+    /// The same, and a handle of init while that runs.
+    ///
+    /// # Errors
+    /// As [`Status::of`].
+    pub(crate) fn look(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
+        let name = match record.stage {
+            Stage::Created => record.init.and_then(|init| init.name()),
+            _ => None,
+        };
+        // Whose name it was this tells, afterwards.
+        match Self::recorded(record)? {
+            (Self::Created, init) if name.as_deref() != Some(WAITING_NAME) => {
+                Ok((Self::Running, init))
+            }
+            looked => Ok(looked),
+        }
+    }
+
+    /// As [`Status::look`], but that a `start` which was killed after its word of command, and has not written it
+    /// down, is not seen.
+    ///
+    /// # Errors
+    /// As [`Status::of`].
+    pub(crate) fn recorded(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
+        let Some(handle) = record.init.map_or(Ok(None), |init| init.handle())? else {
+            let status = match (record.stage, record.init) {
                 (Stage::Creating, None) => Self::Creating,
                 _ => Self::Stopped,
             };
+            return Ok((status, None));
         };
         let frozen = |cgroup: &cgroups::Cgroup| cgroup.is_frozen().unwrap_or(false);
-        match record.stage {
+        let status = match record.stage {
             Stage::Creating => Self::Creating,
             _ if record.cgroup.as_ref().is_some_and(frozen) => Self::Paused,
-            // A `start` that was killed after its word of command has not written it down.
-            Stage::Created if name == WAITING_NAME => Self::Created,
-            _ => Self::Running,
-        }
+            Stage::Created => Self::Created,
+            Stage::Running => Self::Running,
+        };
+        Ok((status, Some(handle)))
     }
 
     /// Its word in the specification.
@@ -101,14 +140,16 @@ pub struct State {
 
 impl State {
     /// The state of a container with this record, as of now.
-    #[must_use]
-    pub fn of(record: &Record) -> Self {
-        let status = Status::of(record);
+    ///
+    /// # Errors
+    /// As [`Status::of`].
+    pub fn of(record: &Record) -> Result<Self> {
+        let status = Status::of(record)?;
         let pid = match status {
             Status::Stopped => 0,
             _ => record.init.map_or(0, |init| init.pid),
         };
-        Self {
+        Ok(Self {
             oci_version: OCI_VERSION,
             id: record.id.to_string(),
             status,
@@ -118,7 +159,7 @@ impl State {
             created: record.created.clone(),
             annotations: record.annotations.clone(),
             owner: user_name(record.owner),
-        }
+        })
     }
 }
 

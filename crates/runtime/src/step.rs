@@ -173,6 +173,15 @@ impl InitPlan {
         self.sections.iter().map(hooks).sum()
     }
 
+    /// Its system call filter.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Vec<seccomp::Op>> {
+        self.sections.iter().find_map(|section| match section {
+            Section::Seccomp(ops) => Some(ops),
+            _ => None,
+        })
+    }
+
     /// The bytes that cross.
     ///
     /// # Errors
@@ -181,13 +190,12 @@ impl InitPlan {
         postcard::to_stdvec(self).map_err(|error| Error::new(format!("encode the plan: {error}")))
     }
 
-    /// The plan at the beginning of the bytes, and what is behind it.
+    /// The plan of these bytes.
     ///
     /// # Errors
     /// Bytes of another version.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8])> {
-        postcard::take_from_bytes(bytes)
-            .map_err(|error| Error::new(format!("decode the plan: {error}")))
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        postcard::from_bytes(bytes).map_err(|error| Error::new(format!("decode the plan: {error}")))
     }
 
     /// Says what a report means, as one line from the outside in.

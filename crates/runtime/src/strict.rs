@@ -66,6 +66,9 @@ const MAPPING: &[&str] = &["containerID", "hostID", "size"];
 const DEVICE: &[&str] = &["major", "minor"];
 const THROTTLE: &[&str] = &["major", "minor", "rate"];
 
+/// What is a short string, in bytes.
+const SHORT: usize = 32;
+
 /// The deepest nesting that is read.
 const DEPTH: usize = 128;
 
@@ -91,6 +94,10 @@ fn walk(text: &[u8], name: &'static str) -> Result<()> {
     let (mut before, mut at) = (None, 0);
     while let Some(byte) = text.as_bytes().get(at) {
         at += 1;
+        if *byte <= b' ' {
+            // Half of what people read is indentation.
+            continue;
+        }
         match byte {
             b'"' => {
                 let end = end_of_string(text, at);
@@ -112,6 +119,15 @@ fn walk(text: &[u8], name: &'static str) -> Result<()> {
 /// Where the string that begins at `start` has its last quotation mark: one that no odd number of backslashes
 /// stands before.
 fn end_of_string(text: &str, start: usize) -> usize {
+    // Most are short: what is prepared to search a long text quickly takes longer than that.
+    let near = text.as_bytes().iter().skip(start).take(SHORT);
+    match near.enumerate().find(|(_, byte)| matches!(byte, b'"' | b'\\')) {
+        Some((length, b'"')) => start + length,
+        _ => end_of_long_string(text, start),
+    }
+}
+
+fn end_of_long_string(text: &str, start: usize) -> usize {
     let mut at = start;
     while let Some(found) = text.get(at..).and_then(|rest| rest.find('"')) {
         let quote = at + found;

@@ -2,9 +2,11 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::Pid;
 
-use crate::Error;
+use crate::{During, Error};
 
 /// pidfd_open(2): a handle of the process that has this pid now.
 ///
@@ -18,6 +20,20 @@ pub fn open(pid: Pid) -> Result<OwnedFd, Error> {
     }
     // SAFETY: the call succeeded: the descriptor is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The number of that very process, which no other gets until the next boot: the inode of its pidfd
+/// (Linux 6.9, pidfs). None where all pidfds have the same.
+///
+/// # Errors
+/// fstat(2)'s.
+pub fn inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Error> {
+    /// `PID_FS_MAGIC` of linux/magic.h
+    const PIDFS: FsType = FsType(0x5049_4446);
+    if fstatfs(pidfd).during("fstatfs")?.filesystem_type() != PIDFS {
+        return Ok(None);
+    }
+    fstat(pidfd).during("fstat").map(|stat| Some(stat.st_ino))
 }
 
 /// pidfd_send_signal(2): `signal` (a number, also a real-time one) to that very process.

@@ -1,5 +1,6 @@
 //! `create`, and the first part of `run`.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -62,7 +63,8 @@ pub struct Created {
 /// # Errors
 /// What could not be done; then nothing of it is left.
 pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
-    let mut bundle = Bundle::load(&request.bundle, request.config.as_deref())?;
+    // These have hundreds of pieces, and the process ends soon: none is given back.
+    let mut bundle = ManuallyDrop::new(Bundle::load(&request.bundle, request.config.as_deref())?);
     if let Some(process) = bundle.spec.process_mut() {
         plan::fit_terminal(process, &request.options.process);
     }
@@ -71,13 +73,15 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
         None => false,
     };
     check_descriptors(&request.options)?;
-    let Planned { mut plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
+    let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
+    let mut plan = ManuallyDrop::new(plan);
     check_terminal(&bundle, request)?;
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan)?;
     let undertaking = Undertaking::new(record, entry, notifies);
     let (init, record, entry) = undertaking.carry_out(&mut plan, &bundle, request, slots, &root)?;
-    Ok(Created { init, entry, record, root, warnings: plan.warnings, proxy: None })
+    let warnings = std::mem::take(&mut plan.warnings);
+    Ok(Created { init, entry, record, root, warnings, proxy: None })
 }
 
 /// A plan for this machine.
@@ -123,6 +127,7 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
         mounts_before,
         annotations: plan.annotations.clone(),
         listener: plan.listener.clone(),
+        inner_hooks: plan.init.hooks(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
     })

@@ -34,7 +34,7 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
         Err(error) if force => return delete_damaged(root, &entry, &error),
         Err(error) => return Err(error.hint("delete --force removes what is left of it")),
     };
-    let status = Status::of(&record);
+    let status = Status::of(&record)?;
     if !force && matches!(status, Status::Running | Status::Paused) {
         let status = status.name();
         return Err(Error::new(format!("cannot delete a container that is {status}"))

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use namespaces::Kind;
 use nix::errno::Errno;
-use nix::unistd::Pid;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
 use privileges::affinity::Affinity;
 use serde_json::Value;
@@ -91,14 +90,17 @@ pub struct Executed {
 pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let entry = root.get(id)?;
     let record = entry.record()?;
-    // Opened before it is looked whether that process runs: then it is this very one.
-    let mut handle = record.init.and_then(|init| sys::pidfd::open(Pid::from_raw(init.pid)).ok());
-    if Status::of_living(&record)? == Status::Paused && !request.ignore_paused {
+    let (status, mut handle) = Status::look(&record)?;
+    if status.living()? == Status::Paused && !request.ignore_paused {
         return Err(Error::new("container is paused"));
     }
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let kept = entry.kept()?;
     let base = kept.base()?;
+    let filter = match base.has_filter {
+        true => kept.plan()?.filter().cloned().unwrap_or_default(),
+        false => Vec::new(),
+    };
     let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
@@ -129,7 +131,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             base: &base,
             kinds: &kinds,
             init: init.pid,
-            container: &kept.plan,
+            seccomp: &filter,
             legacy_cgroups,
             host: &host,
             options: &request.options,
@@ -258,6 +260,9 @@ fn change(base: &Spec, changes: &ProcessChanges) -> Result<Spec> {
 }
 
 fn change_user(process: &mut Spec, changes: &ProcessChanges) -> Result<()> {
+    if changes.user.is_none() && changes.additional_gids.is_empty() {
+        return Ok(());
+    }
     // The library has no way to change a user in place: as JSON it is a handful of fields.
     let failed = |error: serde_json::Error| Error::new(error.to_string());
     let mut user = serde_json::to_value(process.user()).map_err(failed)?;

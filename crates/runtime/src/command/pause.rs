@@ -33,7 +33,7 @@ pub fn resume(root: &Root, id: &Id) -> Result<()> {
     let entry = root.get(id)?;
     let _lock = entry.lock(LOCK)?;
     let record = entry.record()?;
-    match Status::of(&record) {
+    match Status::of(&record)? {
         Status::Paused => Ok(cgroup(&record)?.thaw()?),
         Status::Stopped => Err(Error::new("container not running")),
         _ => Err(Error::new("container not paused")),

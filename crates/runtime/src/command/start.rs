@@ -9,7 +9,7 @@ use super::LOCK;
 use super::want_of_memory::with_want_of_memory;
 use crate::agent::{self, Agent};
 use crate::annotations::HookOutput;
-use crate::conversation::{Conversation, Heard, misunderstood};
+use crate::conversation::{Conversation, Heard, Walked, misunderstood};
 use crate::error::{Error, Result};
 use crate::hook::{self, Output};
 use crate::id::Id;
@@ -18,7 +18,6 @@ use crate::process::Process;
 use crate::record::{Entry, Record, Root, Stage};
 use crate::start_socket;
 use crate::state::{self, Status};
-use crate::step::InitPlan;
 
 /// Starts a created container, and returns when its program was executed; where somebody waits for
 /// the container to be ready, when it has said so or has ended.
@@ -29,7 +28,7 @@ pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
     let entry = root.get(id)?;
     let lock = entry.lock(LOCK)?;
     let mut record = entry.record()?;
-    match Status::of(&record) {
+    match Status::recorded(&record)?.0 {
         Status::Created => {}
         status => return Err(Error::new(refusal(status))),
     }
@@ -37,8 +36,7 @@ pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
         (Some(manager), Some(init)) => Ready::prepare(&entry, manager, init)?,
         _ => None,
     };
-    let plan = entry.kept()?.plan;
-    command(&entry, plan, &record).map_err(|error| with_want_of_memory(error, &record))?;
+    command(&entry, &record).map_err(|error| with_want_of_memory(error, &record))?;
     record.stage = Stage::Running;
     entry.write_record(&record)?;
     after_start(&record)?;
@@ -77,9 +75,14 @@ const fn refusal(status: Status) -> &'static str {
     }
 }
 
-fn command(entry: &Entry, plan: InitPlan, record: &Record) -> Result<()> {
+fn command(entry: &Entry, record: &Record) -> Result<()> {
     let mut agent = agent::call(record)?;
-    let mut conversation = Conversation::new(start_socket::call(entry)?, plan)?;
+    let channel = start_socket::call(entry).map_err(|error| match Status::of(record) {
+        Ok(Status::Created) | Err(_) => error,
+        Ok(status) => Error::new(refusal(status)),
+    })?;
+    let walked = Walked::Kept(entry.clone());
+    let mut conversation = Conversation::new(channel, walked, record.inner_hooks)?;
     conversation.go()?;
     loop {
         match conversation.listen()? {

@@ -10,7 +10,7 @@ use crate::state::State;
 /// # Errors
 /// There is none; its record is damaged.
 pub fn state(root: &Root, id: &Id) -> Result<State> {
-    Ok(State::of(&root.get(id)?.record()?))
+    State::of(&root.get(id)?.record()?)
 }
 
 /// The states of all containers, by id. A damaged record has no state, but it is there.
@@ -21,7 +21,7 @@ pub fn list(root: &Root) -> Result<Vec<(Id, Result<State>)>> {
     let ids = root.ids()?;
     let looked = ids.into_iter().filter_map(|id| {
         let entry = root.find(&id).ok()??;
-        let state = entry.record().map(|record| State::of(&record));
+        let state = entry.record().and_then(|record| State::of(&record));
         Some((id, state))
     });
     Ok(looked.collect())

@@ -183,7 +183,7 @@ impl Undertaking {
         if let Some(socket) = &request.pidfd_socket {
             handover::process(socket, &init.pidfd)?;
         }
-        self.record.init = Some(Process::of(init.pid.as_raw())?);
+        self.record.init = Some(Process::behind(&init.pidfd, init.pid.as_raw())?);
         // `run` goes on at once: it writes down what will be. Init ends with it where that fails.
         self.record.stage =
             if request.options.start_at_once { Stage::Running } else { Stage::Created };
@@ -279,6 +279,7 @@ fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
             .and_then(|linux| linux.mount_label().clone())
             .filter(|label| !label.is_empty()),
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
+        has_filter: plan.init.filter().is_some(),
     })
 }
 

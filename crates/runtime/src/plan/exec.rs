@@ -37,6 +37,9 @@ pub struct Base {
     /// `linux.resources.devices`
     #[serde(default)]
     pub devices: Vec<LinuxDeviceCgroup>,
+    /// Whether its plan has a system call filter.
+    #[serde(default)]
+    pub has_filter: bool,
 }
 
 /// All that a plan is made from.
@@ -51,8 +54,8 @@ pub struct ExecInputs<'a> {
     pub kinds: &'a [Kind],
     /// The container's init.
     pub init: i32,
-    /// What confines the container's init.
-    pub container: &'a InitPlan,
+    /// The container's system call filter.
+    pub seccomp: &'a [seccomp::Op],
     /// How many files of cgroup v1 are entered through.
     pub legacy_cgroups: u16,
     /// What this user can do.
@@ -66,18 +69,14 @@ pub struct ExecInputs<'a> {
 /// # Errors
 /// The first field that cannot be applied.
 pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
-    let ExecInputs { id, process, base, kinds, init, container, host, options, .. } = *inputs;
+    let ExecInputs { id, process, base, kinds, init, seccomp, host, options, .. } = *inputs;
     check_process(process, "process")?;
-    let seccomp = container.sections.iter().find_map(|section| match section {
-        Section::Seccomp(ops) => Some(ops.clone()),
-        _ => None,
-    });
     let user_namespace = kinds.contains(&Kind::User);
     let confinement = Confinement {
         process,
         personality: base.personality.as_ref(),
         memory_policy: base.memory_policy.as_ref(),
-        seccomp: seccomp.unwrap_or_default(),
+        seccomp: seccomp.to_vec(),
         privileges: privileges::Host {
             grantable: if user_namespace { capability::ALL } else { host.permitted },
             setgroups: base.setgroups,
