@@ -14,11 +14,15 @@ const SIZE: usize = 1 << 20;
 /// Nothing larger is taken from the arena.
 const LARGEST: usize = 1 << 16;
 
+/// What sizes are rounded up to: nearly everything wants this alignment or less.
+const UNIT: usize = 8;
+
 /// The arena, in zeroed memory of the program itself: it takes no system call to get.
-#[repr(C, align(4096))]
+#[repr(C)]
 pub struct Arena {
-    memory: UnsafeCell<[u8; SIZE]>,
+    /// Before the memory: it shares a page with what is taken from that first.
     used: AtomicUsize,
+    memory: UnsafeCell<[u8; SIZE]>,
 }
 
 // SAFETY: each byte of `memory` is given to one caller only, by the atomic `used`.
@@ -29,7 +33,7 @@ impl Arena {
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a static needs a const fn")]
     pub const fn new() -> Self {
-        Self { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
+        Self { used: AtomicUsize::new(0), memory: UnsafeCell::new([0; SIZE]) }
     }
 
     fn start(&self) -> usize {
@@ -43,18 +47,17 @@ impl Arena {
 
 // SAFETY: blocks do not overlap (`used` only grows over what was given out, and shrinks only by the
 // block at its very end, which its owner gives back), they are inside `memory`, and aligned: `memory`
-// is aligned to a page, larger alignments go to `System`. What `owns` denies came from `System`.
+// is aligned to a unit, and what wants more gets room for it. What `owns` denies came from `System`.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() <= LARGEST && layout.align() <= 4096 {
-            let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                let end = aligned(used, layout) + layout.size();
-                (end <= SIZE).then_some(end)
-            });
-            if let Ok(used) = taken {
-                let at = aligned(used, layout);
-                // SAFETY: `at + size` is at most `SIZE`, as was just checked.
-                return unsafe { self.memory.get().cast::<u8>().add(at) };
+            let room = units(layout.size()) + layout.align().saturating_sub(UNIT);
+            // Once it is full, `used` stays above `SIZE`.
+            let end = self.used.fetch_add(room, Ordering::Relaxed) + room;
+            if end <= SIZE {
+                let address = aligned(self.start() + end - room, layout.align());
+                // SAFETY: `address` is that of a byte of `memory`, and `size` bytes from there end before `end`.
+                return unsafe { self.memory.get().cast::<u8>().add(address - self.start()) };
             }
         }
         // SAFETY: the layout is the caller's, as `System` wants it.
@@ -90,17 +93,23 @@ unsafe impl GlobalAlloc for Arena {
     }
 }
 
-/// The next place for a block: alignments are powers of two.
-const fn aligned(used: usize, layout: Layout) -> usize {
-    (used + layout.align() - 1) & !(layout.align() - 1)
+/// Up to the next multiple of a power of two.
+const fn aligned(number: usize, to: usize) -> usize {
+    (number + to - 1) & !(to - 1)
+}
+
+const fn units(size: usize) -> usize {
+    aligned(size, UNIT)
 }
 
 impl Arena {
     /// The block at the very end can grow and shrink where it is: a text that is being built.
     fn resize_last(&self, pointer: *mut u8, old: usize, new: usize) -> bool {
         let at = (pointer as usize).wrapping_sub(self.start());
-        let (end, wanted) = (at + old, at + new);
+        let (end, wanted) = (at + units(old), at + units(new));
+        // A look is cheaper than an exchange, and most blocks are not the last.
         wanted <= SIZE
+            && self.used.load(Ordering::Relaxed) == end
             && self.used.compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 

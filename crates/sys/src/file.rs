@@ -17,7 +17,14 @@ use crate::{During, Error};
 pub fn read_record<P: ?Sized + NixPath>(path: &P) -> Result<Vec<u8>, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(AT_FDCWD, path, flags, Mode::empty()).during("open")?;
-    let (mut bytes, mut filled) = (vec![0; 4096], 0);
+    // On the stack, where most of it has been touched by then.
+    let mut first = [0; 4096];
+    let mut filled = nix::unistd::read(&file, &mut first).during("read")?;
+    let mut bytes = first.get(..filled).unwrap_or_default().to_vec();
+    if filled < first.len() {
+        return Ok(bytes);
+    }
+    bytes.resize(2 * filled, 0);
     loop {
         let count = nix::unistd::read(&file, bytes.get_mut(filled..).unwrap_or_default());
         filled += count.during("read")?;
