@@ -93,7 +93,7 @@ bench-exact: build
 	@$(CARGO) build --locked --quiet --release -p bench
 	@integration/bench/exact.sh $(if $(KEEP),--keep)
 
-## profile: where the time of `davit run` goes: system calls, page faults, and perf's samples (as root)
+## profile: where the time of `davit run` goes, call by call, beside the floor's (as root)
 profile: build
 	@integration/bench/setup.sh
 	@CARGO="$(CARGO)" integration/bench/profile.sh

@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 
 cargo=${CARGO:-cargo}
 musl=$(uname -m)-unknown-linux-musl
-flags="-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,$PWD/contrib/link-order.ld"
+# With names that tell instances of a generic function apart: link-order.ld names functions.
+flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
+flags="$flags -C link-arg=-Wl,-T,$PWD/contrib/link-order.ld"
 sysroot=$(rustc --print sysroot)
 
 has_std() {

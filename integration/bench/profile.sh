@@ -1,7 +1,6 @@
 #!/bin/sh
-# `profile.sh` says where the time of `davit run` of the default container goes, as far as this machine lets
-# one look: system calls (strace), page faults by kind of memory and samples by kernel entry or function
-# (perf). `profile.sh order` writes contrib/link-order.ld. Everything happens in a mount namespace of its own.
+# `profile.sh` says where the time of `davit run` of the default container goes, beside the floor: timeline.py.
+# `profile.sh order` writes contrib/link-order.ld. Everything happens in a mount namespace of its own.
 set -eu
 cd "$(dirname "$0")/../.."
 here=$PWD/integration/bench
@@ -39,21 +38,9 @@ if [ "$2" = order ]; then
     exit 0
 fi
 
-run="$davit --root $state run --bundle $cache/scene/bundle profiled"
-echo "== system calls of davit run (strace)"
-timeout 60 strace -f -c -U calls,errors,name $run 2>&1 | sed -n '3,$p'
-command -v perf >/dev/null || exit 0
-echo "== page faults of davit run (perf): text, read-only data, data and heap, stack"
-perf record -q -e page-faults -c 1 -d -o "$cache/scene/faults" $run
-perf script -i "$cache/scene/faults" -F comm,addr | awk '{
-    kind = length($2) > 8 ? "stack and mappings" : "program"
-    pages[$1 " " kind]++
-} END { for (key in pages) print pages[key], key }' | sort -rn
-echo "== CPU of 200 rounds by process and entry into the kernel, us a round (perf, cpu-clock)"
-rounds=$cache/scene/rounds
-echo "for i in \$(seq 200); do $run; done" >"$rounds"
-perf record -q -e cpu-clock -F 10000 -g -o "$cache/scene/samples" sh "$rounds"
-perf script -i "$cache/scene/samples" -F comm,ip,sym | awk '
-    /^[^ \t]/ { if (comm ~ /davit/) samples[comm " " entry]++; comm = $1; entry = "user" ; next }
-    $2 ~ /^(__x64_sys_|__do_sys_|exc_page_fault)/ { entry = $2 }
-    END { for (key in samples) printf "%7.1f %s\n", samples[key] * 100 / 200, key }' | sort -rn | head -40
+echo "== davit run of the default container, and the least that the kernel asks for"
+mkdir "$cache/scene/tracing"
+mount -t tracefs tracing "$cache/scene/tracing"
+exec "$here/timeline.py" 200 "$cache/scene/tracing" \
+    "davit=$davit --root $state run --bundle $cache/scene/bundle profiled" \
+    "floor=$cache/floor /sys/fs/cgroup/davit-test-floor $cache/scene/bundle/rootfs /bin/true"

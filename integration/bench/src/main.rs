@@ -147,6 +147,19 @@ fn count(options: &Options, file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Each order of them in its turn: who comes after a large program finds the processor's caches cold, and who comes
+/// after one that makes the same system calls finds them warm.
+fn in_turn<'a>(runtimes: &[&'a Runtime], round: usize) -> Vec<&'a Runtime> {
+    let (mut left, mut number) = (runtimes.to_vec(), round);
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let place = number % left.len();
+        number /= left.len();
+        order.push(left.remove(place));
+    }
+    order
+}
+
 /// All runtimes take turns, so that what else the machine does meets all of them.
 fn run(
     case: &case::Case,
@@ -164,8 +177,8 @@ fn run(
             false
         }
     });
-    for _ in 0..(rounds / case.part).max(3) {
-        for runtime in &able {
+    for round in 0..(rounds / case.part).max(3) {
+        for runtime in in_turn(&able, round) {
             let mut sample = |name: &str, sample| results.add(name, runtime, sample);
             if let Err(error) = (case.round)(scene, runtime, &mut sample) {
                 report::note(&format!("{}: {}: {error:#}", case.name, runtime.name));
