@@ -1,11 +1,13 @@
 #!/bin/sh
-# Builds the static davit and puts it at target/davit. With musl where a toolchain for it is installed: a
-# process begins three times as fast as with glibc. rustup has musl's standard library ready-made; Debian's
+# Builds the static davit and puts it at target/davit, or where OUTPUT says. With musl where a toolchain for it is
+# installed: a process begins three times as fast as with glibc. rustup has musl's standard library ready-made; Debian's
 # packages have its source, and it is built along (`make musl` installs either).
 set -eu
 cd "$(dirname "$0")/.."
 
 cargo=${CARGO:-cargo}
+built=${CARGO_TARGET_DIR:-target}
+output=${OUTPUT:-target/davit}
 musl=$(uname -m)-unknown-linux-musl
 # With names that tell instances of a generic function apart: link-order.ld names functions.
 flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
@@ -37,5 +39,5 @@ fi
 RUSTFLAGS="$flags" $cargo build --locked --release -p davit --target "$target" "$@"
 # A copy, and not a link: what a linker has written lies in the page cache in small pieces, and a process
 # takes up to a third longer to start from it than from a file that was written in one go.
-cp -f "target/$target/release/davit" target/davit.new
-mv -f target/davit.new target/davit
+cp -f "$built/$target/release/davit" "$output.new"
+mv -f "$output.new" "$output"

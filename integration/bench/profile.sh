@@ -8,12 +8,12 @@ cache=$here/cache
 
 if [ "${1:-}" != inside ]; then
     # The same program, with its symbols.
-    CARGO_PROFILE_RELEASE_STRIP=none CARGO="${CARGO:-cargo}" \
-        contrib/build.sh --quiet --target-dir target/profile
+    CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=target/profile OUTPUT=target/profile/davit \
+        CARGO="${CARGO:-cargo}" contrib/build.sh --quiet
     exec unshare --mount --cgroup "$here/profile.sh" inside "${1:-profile}"
 fi
 
-davit=$(ls -t target/profile/*/release/davit | head -1)
+davit=$PWD/target/profile/davit
 mount --make-rprivate /
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p "$cache/scene"

@@ -213,6 +213,7 @@ pub const CAN_VFORK: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarc
 /// The caller goes on as a new process, a child of its parent; the old one sleeps until that executes or
 /// ends, and then ends with 0. They share their memory, of which nothing is copied, and the old one does not touch
 /// it again.
+/// The caller has one thread.
 ///
 /// Returns, in the new process, its pid in the old one's pid namespace.
 ///
