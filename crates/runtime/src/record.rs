@@ -107,6 +107,16 @@ pub struct Record {
     pub poststop: Vec<Hook>,
 }
 
+impl Record {
+    fn parse(text: &[u8]) -> Result<Self> {
+        let record: Self = crate::bundle::from_json(text)?;
+        match record.version {
+            VERSION => Ok(record),
+            other => Err(Error::new(format!("version {other} is not known"))),
+        }
+    }
+}
+
 /// The form of [`Record`] that this version writes and reads.
 pub const VERSION: u32 = 1;
 
@@ -221,6 +231,27 @@ impl Root {
         ids.sort();
         Ok(ids)
     }
+
+    /// The records of all containers, by id.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn records(&self) -> Result<impl Iterator<Item = (Id, Result<Record>)>> {
+        let ids = self.ids()?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = openat(AT_FDCWD, &self.path, flags, Mode::empty()).ok();
+        let read = move |id: &Id| {
+            // A record is replaced as a whole: what is open does not change.
+            let path = format!("{id}/{RECORD}");
+            let text = sys::file::read_record_at(directory.as_ref()?, path.as_str());
+            match text.map(|text| Record::parse(&text)) {
+                Ok(Ok(record)) => Some(Ok(record)),
+                // It is gone, or there are words for what is wrong with it.
+                _ => Some(self.find(id).ok()??.record()),
+            }
+        };
+        Ok(ids.into_iter().filter_map(move |id| read(&id).map(|record| (id, record))))
+    }
 }
 
 fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
@@ -330,12 +361,7 @@ impl Entry {
     /// # Errors
     /// It is missing or damaged.
     pub fn record(&self) -> Result<Record> {
-        let record: Record =
-            self.read(RECORD).and_then(|text| crate::bundle::from_json(&text)).within(|| RECORD)?;
-        match record.version {
-            VERSION => Ok(record),
-            other => Err(Error::new(format!("{RECORD}: version {other} is not known"))),
-        }
+        self.read(RECORD).and_then(|text| Record::parse(&text)).within(|| RECORD)
     }
 
     /// Replaces the record as a whole: whoever reads meanwhile sees the old one or the new one.

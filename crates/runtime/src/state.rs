@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -65,16 +66,14 @@ impl Status {
     /// # Errors
     /// As [`Status::of`].
     pub(crate) fn look(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
-        let name = match record.stage {
-            Stage::Created => record.init.and_then(|init| init.name()),
-            _ => None,
-        };
-        // Whose name it was this tells, afterwards.
-        match Self::recorded(record)? {
-            (Self::Created, init) if name.as_deref() != Some(WAITING_NAME) => {
-                Ok((Self::Running, init))
+        match (Self::recorded(record)?, record.init) {
+            ((Self::Created, handle), Some(init))
+                if init.name().as_deref() != Some(WAITING_NAME) =>
+            {
+                // Whose name it was this tells, afterwards.
+                Ok(if init.runs() { (Self::Running, handle) } else { (Self::Stopped, None) })
             }
-            looked => Ok(looked),
+            (looked, _) => Ok(looked),
         }
     }
 
@@ -165,6 +164,15 @@ impl State {
 
 /// The host's name of a user, or its number.
 fn user_name(uid: u32) -> String {
+    // Hardly ever have the containers below one root several owners.
+    static FIRST: OnceLock<(u32, String)> = OnceLock::new();
+    match FIRST.get_or_init(|| (uid, look_up(uid))) {
+        (first, name) if *first == uid => name.clone(),
+        _ => look_up(uid),
+    }
+}
+
+fn look_up(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

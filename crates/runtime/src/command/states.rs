@@ -18,11 +18,8 @@ pub fn state(root: &Root, id: &Id) -> Result<State> {
 /// # Errors
 /// The directory cannot be read.
 pub fn list(root: &Root) -> Result<Vec<(Id, Result<State>)>> {
-    let ids = root.ids()?;
-    let looked = ids.into_iter().filter_map(|id| {
-        let entry = root.find(&id).ok()??;
-        let state = entry.record().and_then(|record| State::of(&record));
-        Some((id, state))
-    });
-    Ok(looked.collect())
+    Ok(root
+        .records()?
+        .map(|(id, record)| (id, record.and_then(|record| State::of(&record))))
+        .collect())
 }
