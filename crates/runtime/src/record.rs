@@ -241,17 +241,21 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(AT_FDCWD, &self.path, flags, Mode::empty()).ok();
         let read = move |id: &Id| {
-            // A record is replaced as a whole: what is open does not change.
-            let path = format!("{id}/{RECORD}");
-            let text = sys::file::read_record_at(directory.as_ref()?, path.as_str());
-            match text.map(|text| Record::parse(&text)) {
-                Ok(Ok(record)) => Some(Ok(record)),
+            let text = read_at(directory.as_ref()?, &format!("{id}/{RECORD}"));
+            match text.and_then(|text| Record::parse(&text)) {
+                Ok(record) => Some(Ok(record)),
                 // It is gone, or there are words for what is wrong with it.
-                _ => Some(self.find(id).ok()??.record()),
+                Err(_) => Some(self.find(id).ok()??.record()),
             }
         };
         Ok(ids.into_iter().filter_map(move |id| read(&id).map(|record| (id, record))))
     }
+}
+
+/// Whatever stands there: a FIFO does not hang, and nothing is endless.
+fn read_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    crate::bundle::read_regular(&openat(directory, path, flags, Mode::empty()).during("open")?)
 }
 
 fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
@@ -508,9 +512,7 @@ impl Entry {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = openat(self.directory.as_fd(), name, flags, Mode::empty()).during("open")?;
-        crate::bundle::read_regular(&file)
+        read_at(&self.directory, name)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<OwnedFd, sys::Error> {

@@ -15,19 +15,8 @@ use crate::{During, Error};
 /// # Errors
 /// open(2)'s and read(2)'s.
 pub fn read_record<P: ?Sized + NixPath>(path: &P) -> Result<Vec<u8>, Error> {
-    read_record_at(AT_FDCWD, path)
-}
-
-/// The same of a file below `directory`; one that nobody writes to meanwhile is read like those of /proc.
-///
-/// # Errors
-/// openat(2)'s and read(2)'s.
-pub fn read_record_at<P: ?Sized + NixPath>(
-    directory: impl AsFd,
-    path: &P,
-) -> Result<Vec<u8>, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = openat(directory, path, flags, Mode::empty()).during("open")?;
+    let file = openat(AT_FDCWD, path, flags, Mode::empty()).during("open")?;
     // On the stack, where most of it has been touched by then.
     let mut first = [0; 4096];
     let mut filled = nix::unistd::read(&file, &mut first).during("read")?;
