@@ -118,8 +118,9 @@ fn a_paused_one_can_be_killed() {
     let pid = c.pid();
     say(&c, "pause").ok();
     c.call(&["kill", "--all", &c.id, "KILL"]).done().exits(0);
-    if c.status() == "paused" {
-        // runc on a hybrid host: the signal waits.
+    // With runc on a hybrid host the signal waits. Of ours, that is about to end, a look may still
+    // say "paused": a resume would come too late.
+    if !runtime::runtime().is_davit() && c.status() == "paused" {
         say(&c, "resume").ok();
     }
     c.until_status("stopped");

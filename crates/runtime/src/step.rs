@@ -175,9 +175,9 @@ impl InitPlan {
 
     /// Its system call filter.
     #[must_use]
-    pub fn filter(&self) -> Option<&Vec<seccomp::Op>> {
+    pub fn filter(&self) -> Option<&[seccomp::Op]> {
         self.sections.iter().find_map(|section| match section {
-            Section::Seccomp(ops) => Some(ops),
+            Section::Seccomp(ops) => Some(ops.as_slice()),
             _ => None,
         })
     }

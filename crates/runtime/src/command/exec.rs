@@ -26,6 +26,7 @@ use crate::program;
 use crate::record::{Record, Root};
 use crate::slot;
 use crate::state::Status;
+use crate::step::InitPlan;
 
 /// What the command line changes of the container's own process.
 #[derive(Clone, Debug, Default)]
@@ -97,10 +98,8 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
     let init = record.init.ok_or_else(|| Error::new("container not running"))?;
     let kept = entry.kept()?;
     let base = kept.base()?;
-    let filter = match base.has_filter {
-        true => kept.plan()?.filter().cloned().unwrap_or_default(),
-        false => Vec::new(),
-    };
+    let filtered = base.has_filter.then(|| kept.plan()).transpose()?;
+    let filter = filtered.as_ref().and_then(InitPlan::filter).unwrap_or_default();
     let mut process = match &request.process {
         Some(path) => {
             let text = bundle::read(path).within(|| path.display().to_string())?;
@@ -131,7 +130,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             base: &base,
             kinds: &kinds,
             init: init.pid,
-            seccomp: &filter,
+            seccomp: filter,
             legacy_cgroups,
             host: &host,
             options: &request.options,
