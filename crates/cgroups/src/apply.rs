@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Uid, fchownat};
 use sys::{During, Failure, bpf};
 
-use crate::devices::Program;
+use crate::devices::{Program, kept};
 use crate::make::make;
 use crate::systemd::{Trouble, Unit};
 use crate::{Missing, Op, file};
@@ -221,9 +221,13 @@ fn filter_devices(
     program: &Program,
     fresh: bool,
 ) -> Result<(), sys::Error> {
-    let filter = bpf::load_device_filter(&program.instructions())?;
+    if fresh {
+        return bpf::attach_device_filter(cgroup, kept::filter(program)?.as_fd(), None);
+    }
+    // No kept one: a cgroup does not take the same program twice.
+    let filter = bpf::load_device_filter(&program.instructions(), &kept::name_of(program))?;
     let mut ids = [0; MAX_FILTERS];
-    let count = if fresh { 0 } else { bpf::query_device_filters(cgroup, &mut ids)? };
+    let count = bpf::query_device_filters(cgroup, &mut ids)?;
     let mut old = Vec::new();
     for id in ids.iter().take(count) {
         let program = bpf::program_by_id(*id)?;

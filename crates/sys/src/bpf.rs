@@ -4,6 +4,7 @@
 //! length and reads what is left out as zero, so every command has a structure of its own here,
 //! no longer than what the oldest kernel that knows the command expects.
 
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -11,6 +12,8 @@ use nix::errno::Errno;
 use crate::Error;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -21,6 +24,9 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
+
+/// The longest name of a program and the zero behind it (BPF_OBJ_NAME_LEN).
+pub const NAME_LENGTH: usize = 16;
 
 /// One eBPF instruction, as the kernel lays out its `struct bpf_insn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +53,14 @@ struct Load {
     log_buf: u64,
     kern_version: u32,
     prog_flags: u32,
-    prog_name: [u8; 16],
+    prog_name: [u8; NAME_LENGTH],
+}
+
+#[repr(C)]
+struct Object {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 #[repr(C)]
@@ -87,7 +100,7 @@ struct InfoByFd {
 #[repr(C)]
 struct ProgramInfo {
     before_name: [u64; 8],
-    name: [u8; 16],
+    name: [u8; NAME_LENGTH],
 }
 
 /// The system call. `attr` must be one of the structures above, whose layout is the kernel's.
@@ -118,17 +131,17 @@ fn load(attr: &mut Load, call: &'static str) -> Result<libc::c_long, Error> {
     bpf(BPF_PROG_LOAD, attr, call)
 }
 
-/// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2).
+/// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2). A name has letters, digits, `_` and
+/// `.`, and a zero at its end.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF` or `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` or
 /// `EACCES` where the verifier refuses the program.
-pub fn load_device_filter(program: &[Instruction]) -> Result<OwnedFd, Error> {
+pub fn load_device_filter(
+    program: &[Instruction],
+    name: &[u8; NAME_LENGTH],
+) -> Result<OwnedFd, Error> {
     let call = "bpf(BPF_PROG_LOAD)";
-    let mut prog_name = [0; 16];
-    for (to, from) in prog_name.iter_mut().zip(b"davit_devices") {
-        *to = *from;
-    }
     let license = c"Apache-2.0";
     let mut attr = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -140,7 +153,7 @@ pub fn load_device_filter(program: &[Instruction]) -> Result<OwnedFd, Error> {
         log_buf: 0,
         kern_version: 0,
         prog_flags: 0,
-        prog_name,
+        prog_name: *name,
     };
     let fd = load(&mut attr, call)?;
     // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
@@ -211,12 +224,36 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Error> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
+/// Lets a program live on under this path in a bpffs, when nobody else refers to it any more. See bpf(2).
+///
+/// # Errors
+/// `EEXIST`, `EPERM` where the file system is another one.
+pub fn pin(program: BorrowedFd<'_>, path: &str) -> Result<(), Error> {
+    let call = "bpf(BPF_OBJ_PIN)";
+    let path = CString::new(path).map_err(|_| Error::new(call, Errno::EINVAL))?;
+    let mut attr = Object { pathname: path.as_ptr() as u64, bpf_fd: raw(program), file_flags: 0 };
+    bpf(BPF_OBJ_PIN, &mut attr, call).map(drop)
+}
+
+/// A descriptor of what is kept under this path of a bpffs. See bpf(2).
+///
+/// # Errors
+/// `ENOENT`, `EACCES` where the file is no program, map or link.
+pub fn pinned(path: &str) -> Result<OwnedFd, Error> {
+    let call = "bpf(BPF_OBJ_GET)";
+    let path = CString::new(path).map_err(|_| Error::new(call, Errno::EINVAL))?;
+    let mut attr = Object { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut attr, call)?;
+    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
 /// The name that its maker gave a program (Linux 4.15), with zeroes behind it. See bpf(2).
 ///
 /// # Errors
 /// None that is known.
-pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; 16], Error> {
-    let mut info = ProgramInfo { before_name: [0; 8], name: [0; 16] };
+pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; NAME_LENGTH], Error> {
+    let mut info = ProgramInfo { before_name: [0; 8], name: [0; NAME_LENGTH] };
     let mut attr = InfoByFd {
         bpf_fd: raw(program),
         info_len: size_of::<ProgramInfo>() as u32,
@@ -268,7 +305,8 @@ mod tests {
                     std::thread::sleep(Duration::from_micros(300));
                 }
             });
-            let failed = (0..200).find_map(|_| load_device_filter(&program).err());
+            let failed = (0..200)
+                .find_map(|_| load_device_filter(&program, b"davit_test\0\0\0\0\0\0").err());
             over.store(true, Ordering::Relaxed);
             assert!(failed.is_none(), "{failed:?}");
         });

@@ -96,6 +96,9 @@ impl Scene {
         let directory = cache.join("scene");
         fs::create_dir_all(&directory)?;
         mount(Some("scene"), &directory, Some("tmpfs"), MsFlags::empty(), none).context("tmpfs")?;
+        // As systemd does; with a fresh one nobody gains from what was there before.
+        mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=700"))
+            .context("bpffs")?;
         let libraries = cache.join("peers/lib");
         if libraries.exists() {
             give_libraries(&libraries)?;

@@ -1,5 +1,6 @@
 //! `linux.resources.devices`: the rules, and the step that enforces them.
 
+pub(crate) mod kept;
 mod program;
 mod rule;
 mod table;

@@ -89,6 +89,15 @@ impl Program {
         self.0.is_empty()
     }
 
+    /// Each instruction as the number that it is in memory.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|from| {
+            let [low, high] = from.offset.to_le_bytes();
+            let [a, b, c, d] = from.immediate.to_le_bytes();
+            u64::from_le_bytes([from.code, from.registers, low, high, a, b, c, d])
+        })
+    }
+
     /// As the kernel takes it.
     pub(crate) fn instructions(&self) -> Vec<sys::bpf::Instruction> {
         let translate = |from: &Instruction| sys::bpf::Instruction {
