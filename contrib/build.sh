@@ -12,6 +12,8 @@ musl=$(uname -m)-unknown-linux-musl
 # With names that tell instances of a generic function apart: link-order.ld names functions.
 flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
 flags="$flags -C link-arg=-Wl,-T,$PWD/contrib/link-order.ld"
+# Where each function is: for whoever makes that order.
+flags="$flags -C link-arg=-Wl,-Map=$(realpath -m "$built")/davit.map"
 sysroot=$(rustc --print sysroot)
 
 has_std() {

@@ -1,25 +1,24 @@
 #!/usr/bin/env python3
 """Writes contrib/link-order.ld: what the usual commands execute, to stand together in the binary.
 
-order.py BINARY STEPS BUNDLE ROOT, where BINARY has its symbols, STEPS is steps.c compiled, and BUNDLE can be
-run here. See `make link-order`.
+order.py BINARY MAP STEPS BUNDLE ROOT, where MAP is what the linker wrote of BINARY, STEPS is steps.c compiled, and
+BUNDLE can be run here. See `make link-order`.
 """
 import bisect
 import re
 import subprocess
 import sys
 
-binary, steps, bundle, root = sys.argv[1:5]
-symbols = []
-for line in subprocess.run(["nm", "-S", binary], capture_output=True, text=True, check=True).stdout.splitlines():
-    fields = line.split()
-    if len(fields) == 4 and fields[2] in "tTwW":
-        symbols.append((int(fields[0], 16), int(fields[1], 16), fields[3]))
-symbols.sort()
+binary, map_file, steps, bundle, root = sys.argv[1:6]
+# Each function has a section of its own. Its symbols would not do: of functions that are alike one is left, and
+# which one that is differs from a build with symbols to one without.
+with open(map_file) as file:
+    sections = re.findall(r"^ \.text\.(?:unlikely\.)?(\S+)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) ", file.read(), re.MULTILINE)
+symbols = sorted((int(start, 16), int(size, 16), name) for name, start, size in sections if int(start, 16))
 starts = [start for start, _, _ in symbols]
 low, high = symbols[0][0], symbols[-1][0] + symbols[-1][1]
 
-# Who executes a function, in the order of its first use.
+# Which program images execute a function, in the order of its first use: "run 0" is the runtime, "run 1" its init.
 found = {}
 
 
@@ -27,13 +26,14 @@ def trace(*arguments):
     command = [steps, f"{low:x}", f"{high:x}", binary, "--root", root, *arguments]
     output = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout
     for line in output.splitlines():
-        if not re.fullmatch("[0-9a-f]+", line):
+        fields = re.fullmatch("([0-9]+) ([0-9a-f]+)", line)
+        if not fields:
             continue
-        place = int(line, 16)
+        place = int(fields[2], 16)
         # Of 16 bytes: the function that begins in them counts too.
         index = bisect.bisect_right(starts, place + 15) - 1
         while index >= 0 and starts[index] + symbols[index][1] > place:
-            found.setdefault(symbols[index][2], set()).add(arguments[0])
+            found.setdefault(symbols[index][2], set()).add(f"{arguments[0]} {fields[1]}")
             index -= 1
 
 
@@ -61,17 +61,38 @@ def pattern(name):
 
 
 patterns = {}
-for name, commands in found.items():
-    patterns.setdefault(pattern(name), set()).update(commands)
-# What all commands execute comes first, and what only one does last.
-order = sorted(patterns, key=lambda name: -len(patterns[name]))
+for name, images in found.items():
+    patterns.setdefault(pattern(name), set()).update(images)
+# Each image touches few pages where what it executes stands together. They overlap, so there is a first among
+# them: `run` executes most, init comes twice for each container, and the others are parts of these.
+FIRST = ["run 0", "exec 1", "run 1", "start 0", "exec 0", "state 0"]
+order = sorted(patterns, key=lambda name: [image not in patterns[name] for image in FIRST])
 print(f"{len(order)} names, {sum(size for _, size, name in symbols if pattern(name) in patterns)} bytes", file=sys.stderr)
-print("/* What the usual commands execute, stands together, and first what most of them do: fewer pages are")
-print("   touched. So does what assembly brings, in sections without a name of their own: it is what every start needs.")
-print("   The arena comes last, so that all small variables share a page with its beginning.")
-print("   Made by `make link-order`; names that are no more do no harm. */")
-print("SECTIONS\n{\n  .text.usual :\n  {\n    *(.text)")
+print("""/* What the usual commands execute stands together, by who executes it: fewer pages are touched. So does what
+   assembly brings, in sections without a name of their own: it is what every start needs. Constants share a
+   segment with the headers of the file, for each segment has its price in each execve(2). The arena comes
+   last, so that all small variables share a page with its beginning.
+   Made by `make link-order`; names that are no more do no harm. */
+SECTIONS
+{
+  .rodata : { *(.rodata .rodata.* .gnu.linkonce.r.*) }
+  .eh_frame_hdr : { *(.eh_frame_hdr) }
+  .eh_frame : { KEEP(*(.eh_frame .eh_frame.*)) }
+  .gcc_except_table : { *(.gcc_except_table .gcc_except_table.*) }
+}
+INSERT AFTER .note.gnu.build-id;
+SECTIONS
+{
+  .text.usual :
+  {
+    *(.text)""")
 for name in order:
     print(f"    *(.text.{name} .text.unlikely.{name})")
-print("  }\n}\nINSERT BEFORE .text;")
-print("SECTIONS\n{\n  .bss.arena (NOLOAD) : { *(.bss._RNvCs*_5davit5ARENA) }\n}\nINSERT AFTER .bss;")
+print("""  }
+}
+INSERT BEFORE .text;
+SECTIONS
+{
+  .bss.arena (NOLOAD) : { *(.bss._RNvCs*_5davit5ARENA) }
+}
+INSERT AFTER .bss;""")

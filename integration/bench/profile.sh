@@ -7,15 +7,14 @@ here=$PWD/integration/bench
 cache=$here/cache
 
 if [ "${1:-}" != inside ]; then
-    # The same program, with its symbols.
-    CARGO_PROFILE_RELEASE_STRIP=none CARGO_TARGET_DIR=target/profile OUTPUT=target/profile/davit \
-        CARGO="${CARGO:-cargo}" contrib/build.sh --quiet
+    CARGO="${CARGO:-cargo}" contrib/build.sh --quiet
     exec unshare --mount --cgroup "$here/profile.sh" inside "${1:-profile}"
 fi
 
-davit=$PWD/target/profile/davit
+davit=$PWD/target/davit
 mount --make-rprivate /
 mount -t cgroup2 none /sys/fs/cgroup
+mount -t bpf -o mode=700 none /sys/fs/bpf
 mkdir -p "$cache/scene"
 mount -t tmpfs scene "$cache/scene"
 for bundle in bundle bundle-paused; do
@@ -33,7 +32,7 @@ state=$cache/scene/state
 
 if [ "$2" = order ]; then
     gcc -O2 -Wall -o "$cache/steps" "$here/steps.c"
-    "$here/order.py" "$davit" "$cache/steps" "$cache/scene/bundle" "$state" >"$cache/link-order.ld"
+    "$here/order.py" "$davit" target/davit.map "$cache/steps" "$cache/scene/bundle" "$state" >"$cache/link-order.ld"
     cp "$cache/link-order.ld" contrib/link-order.ld
     exit 0
 fi
