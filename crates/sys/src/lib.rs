@@ -8,6 +8,8 @@
 pub mod arena;
 pub mod bpf;
 pub mod capability;
+#[cfg(all(target_env = "musl", target_pointer_width = "64"))]
+mod clock;
 pub mod clone;
 pub mod entry;
 mod error;

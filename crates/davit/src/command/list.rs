@@ -19,6 +19,9 @@ pub(super) const PAGE: Page = Page {
     options: &[&[("-f, --format table|json", "table is the default"), ("-q, --quiet", "ids only")]],
 };
 
+/// Between two columns.
+const GAP: usize = 3;
+
 type Container = (Id, runtime::Result<State>);
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
@@ -71,10 +74,14 @@ fn as_table(containers: &[Container]) -> String {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String; 6]| {
-        let cells: Vec<_> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("   ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }
