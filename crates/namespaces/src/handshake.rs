@@ -27,6 +27,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockFlag, SockType,
     recvmsg, sendmsg, setsockopt, socketpair, sockopt,
@@ -195,11 +196,11 @@ impl Channel {
             let mut data = [IoSliceMut::new(&mut buffer)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match recvmsg::<()>(self.socket.as_raw_fd(), &mut data, Some(&mut control), flags) {
-                Err(Errno::EINTR) => {}
+                // A reset: it has ended without reading all that we said. What it said is still there.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(Errno::EAGAIN) => {
                     return Err(ReceiveError::Deadline(self.patience.unwrap_or_default()));
                 }
-                Err(Errno::ECONNRESET) => return Err(ReceiveError::Ended),
                 Err(errno) => return Err(Error::new("recvmsg", errno).into()),
                 Ok(received) => break (received.bytes, first_fd(&received)?),
             }
@@ -210,6 +211,25 @@ impl Channel {
         let bytes = buffer.get(..length).unwrap_or_default();
         let message = postcard::from_bytes(bytes).map_err(|_| ReceiveError::Garbage)?;
         Ok((message, fd))
+    }
+
+    /// Waits until the other side is gone; what it says meanwhile can be received afterwards. For who is not
+    /// asked anything: to be woken by each message is dear, also for the one who sends it.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Deadline`], [`ReceiveError::System`].
+    pub fn await_end(&self) -> Result<(), ReceiveError> {
+        let patience = self.patience.map(PollTimeout::try_from);
+        let patience = patience.transpose().map_err(|_| Error::new("poll", Errno::EINVAL))?;
+        let mut ends = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        loop {
+            match poll(&mut ends, patience.unwrap_or(PollTimeout::NONE)) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new("poll", errno).into()),
+                Ok(0) => return Err(ReceiveError::Deadline(self.patience.unwrap_or_default())),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 
     /// Waits for `Go`.
@@ -250,6 +270,26 @@ fn first_fd(received: &RecvMsg<'_, '_, ()>) -> Result<Option<OwnedFd>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_are_heard_though_ours_were_not() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&Message::Go).unwrap();
+        other.send(&Message::Executing).unwrap();
+        drop(other);
+        one.await_end().unwrap();
+        assert!(matches!(one.receive(), Ok((Message::Executing, None))));
+        assert_eq!(one.receive().unwrap_err(), ReceiveError::Ended);
+    }
+
+    #[test]
+    fn an_end_is_waited_for_through_messages_and_not_for_ever() {
+        let (mut one, other) = Channel::pair().unwrap();
+        other.send(&Message::Created).unwrap();
+        one.set_patience(Duration::from_millis(20)).unwrap();
+        assert!(matches!(one.await_end(), Err(ReceiveError::Deadline(_))));
+        assert!(matches!(one.receive(), Ok((Message::Created, None))));
+    }
 
     #[test]
     fn messages_cross_whole_and_with_their_descriptor() {

@@ -174,6 +174,17 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Whether it waits for an answer of the runtime.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitCgroup | Self::AwaitIdMaps | Self::Fork(_) | Self::NetDevice { .. }
+        )
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list =

@@ -79,6 +79,15 @@ impl Conversation {
         self.channel.send(&Message::Go).within(|| "davit's init")
     }
 
+    /// Waits for its end, which an init comes to that asks for nothing any more. What it has said until then
+    /// is to be listened to.
+    ///
+    /// # Errors
+    /// Silence.
+    pub(crate) fn await_end(&self) -> Result<()> {
+        self.channel.await_end().map_err(silent)
+    }
+
     /// Waits for what init says next.
     ///
     /// # Errors
@@ -92,10 +101,14 @@ impl Conversation {
                 Ok((message, descriptor)) => return Ok(Heard::Said(message, descriptor)),
                 Err(ReceiveError::Ended) if self.executing => return Ok(Heard::Executed),
                 Err(ReceiveError::Ended) => return Ok(Heard::Ended),
-                Err(error) => return Err(Error::from(error).within("wait for davit's init")),
+                Err(error) => return Err(silent(error)),
             }
         }
     }
+}
+
+fn silent(error: ReceiveError) -> Error {
+    Error::from(error).within("wait for davit's init")
 }
 
 /// Init said what it may not say here.

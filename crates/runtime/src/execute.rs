@@ -50,6 +50,10 @@ pub struct Started {
     id_maps: Option<IdMaps>,
     moves: Vec<Move>,
     conversation: Conversation,
+    /// Whether it may wait for an answer of ours.
+    asks: bool,
+    /// Whether it has become the user's program.
+    executed: bool,
     /// The process that sleeps until this one has executed, or has ended.
     sleeper: Option<Pid>,
 }
@@ -76,6 +80,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let file = program::protected().within(|| "protect davit's own program")?;
     let plan = Rc::new(start.plan);
     let conversation = Conversation::new(ours, Walked::Here(Rc::clone(&plan)), plan.hooks())?;
+    let asks = plan.asks() || plan.waits();
     let ops = match plan.sections.first() {
         Some(Section::Namespaces(ops)) => ops.as_slice(),
         _ => &[],
@@ -115,6 +120,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         id_maps: start.id_maps,
         moves: start.moves,
         conversation,
+        asks,
+        executed: false,
         sleeper: None,
     })
 }
@@ -142,10 +149,14 @@ impl Started {
     /// # Errors
     /// What failed inside, or here on its behalf.
     pub fn listen(&mut self, hooks: &dyn Fn(Pid) -> Result<()>) -> Result<Progress> {
+        if !self.asks && self.agent.is_none() {
+            self.conversation.await_end()?;
+        }
         loop {
             let (message, descriptor) = match self.conversation.listen()? {
                 Heard::Said(message, descriptor) => (message, descriptor),
                 Heard::Executed => {
+                    self.executed = true;
                     self.reap_sleeper()?;
                     return Ok(Progress::Executed);
                 }
@@ -177,7 +188,10 @@ impl Started {
                     let (agent, listener) = agent.zip(listener).ok_or_else(misunderstood)?;
                     agent.hand_over(&listener, self.pid)?;
                 }
-                Message::Created => return Ok(Progress::Created),
+                Message::Created => {
+                    self.asks = false;
+                    return Ok(Progress::Created);
+                }
                 _ => return Err(misunderstood()),
             }
         }
@@ -189,6 +203,12 @@ impl Started {
     /// It has ended.
     pub fn go(&self) -> Result<()> {
         self.conversation.go()
+    }
+
+    /// Whether it has become the user's program.
+    #[must_use]
+    pub const fn has_executed(&self) -> bool {
+        self.executed
     }
 
     fn move_device(&self, number: u32) -> Result<()> {

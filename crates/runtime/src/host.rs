@@ -76,8 +76,6 @@ pub struct Host {
     pub in_user_namespace: bool,
     /// Its permitted capabilities.
     pub permitted: u64,
-    /// Signals that its caller ignored.
-    pub ignored_signals: u64,
     /// Whether it may call setgroups(2).
     pub setgroups: bool,
     /// Its place in the cgroup trees, where a container may have to stay there.
@@ -90,12 +88,6 @@ impl Host {
     /// # Errors
     /// /proc is not there.
     pub fn discover(own_cgroup: bool) -> Result<Self> {
-        let status = text("/proc/self/status")?;
-        // No name of a process can hold a line's end: it is written as `\n` there.
-        let mask = |name: &str| {
-            let value = status.split_once(name).and_then(|(_, rest)| rest.lines().next());
-            value.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
-        };
         let in_user_namespace = in_user_namespace()?;
         let setgroups = !in_user_namespace || text("/proc/self/setgroups")?.trim() == "allow";
         let uid = nix::unistd::geteuid().as_raw();
@@ -106,8 +98,7 @@ impl Host {
         Ok(Self {
             uid,
             in_user_namespace,
-            permitted: mask("\nCapPrm:"),
-            ignored_signals: mask("\nSigIgn:"),
+            permitted: sys::capability::get()?.permitted,
             setgroups,
             cgroups,
         })

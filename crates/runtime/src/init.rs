@@ -116,7 +116,7 @@ impl Init {
         match op {
             Op::Stage(name) => Ok(process::set_name(name)?),
             Op::DieWithRuntime => Ok(process::set_parent_death_signal(Some(Signal::SIGKILL))?),
-            Op::DefaultSignals(mask) => Ok(process::default_signals(*mask)?),
+            Op::DefaultSignals => Ok(process::default_signals()?),
             Op::SendConsole { slot, plain_newlines } => {
                 let master = self.context.slots.take(*slot)?;
                 if *plain_newlines {

@@ -50,7 +50,7 @@ pub enum Op {
     /// Ends with the runtime, as long as nobody else knows of it.
     DieWithRuntime,
     /// What the caller of the runtime ignored or blocked is not the container's.
-    DefaultSignals(u64),
+    DefaultSignals,
     /// Hands the terminal's other side to the runtime.
     SendConsole {
         /// Where it is.
@@ -131,8 +131,7 @@ impl fmt::Display for Op {
         match self {
             Self::Stage(name) => write!(f, "now called {}", name.to_string_lossy()),
             Self::DieWithRuntime => f.write_str("end when the runtime ends"),
-            Self::DefaultSignals(0) => f.write_str("block no signal"),
-            Self::DefaultSignals(mask) => write!(f, "block no signal, ignore none of {mask:#x}"),
+            Self::DefaultSignals => f.write_str("ignore and block no signal"),
             Self::SendConsole { .. } => f.write_str("hand the terminal's master to the runtime"),
             Self::RuntimeHooks => f.write_str("wait for the runtime's hooks"),
             Self::Hook { hook, .. } => write!(f, "{} {:?}", hook.field, hook.path),
@@ -171,6 +170,35 @@ impl InitPlan {
             _ => 0,
         };
         self.sections.iter().map(hooks).sum()
+    }
+
+    /// Whether it waits for answers of the runtime on its way to where it is created.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.sections.iter().any(|section| match section {
+            Section::Namespaces(ops) => ops.iter().any(namespaces::Op::asks),
+            Section::Process(ops) => ops.contains(&Op::RuntimeHooks),
+            _ => false,
+        })
+    }
+
+    /// Whether it waits where it is created.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.sections.iter().any(|section| match section {
+            Section::Process(ops) => ops.contains(&Op::Created),
+            _ => false,
+        })
+    }
+
+    /// Takes out the place where it waits when it is created. Until [`Op::Outlive`] it still dies with the runtime, and
+    /// after that it is noticed by [`Op::Announce`].
+    pub fn go_ahead(&mut self) {
+        for section in &mut self.sections {
+            if let Section::Process(ops) = section {
+                ops.retain(|op| *op != Op::Created);
+            }
+        }
     }
 
     /// Its system call filter.

@@ -184,16 +184,19 @@ pub fn set_uid(uid: libc::uid_t) -> Result<(), Error> {
     check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// Sets the disposition of every signal of `mask` (bit n-1 is signal n) to the default, and blocks
-/// none: what the caller of the runtime ignored or blocked is not the container's.
+/// Sets the disposition of signals to the default, and blocks none: what the caller of the runtime ignored or blocked
+/// is not the container's. To ask which ones are ignored (proc(5)) is dearer than to set the standard ones and the two that
+/// C libraries keep for themselves. The real-time signals above them are left: what they mean is agreed upon by two
+/// programs, and nobody ignores them for a third (signal(7)).
 ///
 /// # Errors
 /// None for signals that can be set.
-pub fn default_signals(mask: u64) -> Result<(), Error> {
+pub fn default_signals() -> Result<(), Error> {
+    const LAST: libc::c_int = 33;
     // The kernel's own struct sigaction: all zeroes is SIG_DFL without flags, whatever its order.
-    // The C library's call refuses 32 and 33, which it keeps for itself.
+    // The C library's call refuses its own two.
     let default = [0u64; 4];
-    for signal in (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0) {
+    for signal in (1..=LAST).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
         let none = std::ptr::null::<libc::c_void>();
         // SAFETY: the kernel reads one struct of at most 32 bytes, with a mask of 8, and installs
         // no code of ours.

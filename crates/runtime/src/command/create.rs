@@ -42,7 +42,7 @@ pub struct CreateRequest {
     pub options: CreateOptions,
 }
 
-/// A created container, whose init waits.
+/// A created container, whose init waits, or (with `start_at_once`) may be the user's program already.
 pub struct Created {
     /// Its init.
     pub init: Started,
@@ -163,13 +163,18 @@ fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
 /// # Errors
 /// It cannot be executed, or a hook failed: then the container is deleted again.
 pub fn start_at_once(mut created: Created, request: &CreateRequest) -> Result<Created> {
-    let begin = |created: &mut Created| -> Result<()> {
+    let go = |created: &mut Created| -> Result<()> {
         if let Some(manager) = &request.notify {
             created.proxy = Proxy::open(&created.entry, manager)?;
         }
         created.init.agent = agent::call(&created.record)?;
         created.init.go()?;
-        created.init.listen(&|_| Ok(()))?;
+        created.init.listen(&|_| Ok(())).map(drop)
+    };
+    let begin = |created: &mut Created| -> Result<()> {
+        if !created.init.has_executed() {
+            go(created)?;
+        }
         super::start::after_start(&created.record)?;
         match created.proxy.take_if(|_| request.nobody_waits) {
             Some(proxy) => proxy.wait(created.init.pidfd.as_fd(), created.init.pid.as_raw()),

@@ -141,7 +141,6 @@ mod tests {
             uid: 0,
             in_user_namespace: false,
             permitted: u64::MAX,
-            ignored_signals: 0,
             setgroups: true,
             cgroups: OurCgroups::default(),
         };

@@ -84,6 +84,9 @@ fn command(entry: &Entry, record: &Record) -> Result<()> {
     let walked = Walked::Kept(entry.clone());
     let mut conversation = Conversation::new(channel, walked, record.inner_hooks)?;
     conversation.go()?;
+    if agent.is_none() {
+        conversation.await_end()?;
+    }
     loop {
         match conversation.listen()? {
             Heard::Executed => return Ok(()),

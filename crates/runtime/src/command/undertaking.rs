@@ -46,7 +46,7 @@ impl Undertaking {
         Self { record, entry, init: None, notifies, owns_cgroup: false, built: Cell::new(false) }
     }
 
-    /// Makes the container up to the point where its init waits.
+    /// Makes the container up to the point where its init waits, or is the user's program already.
     ///
     /// # Errors
     /// What could not be done; everything before it is taken back.
@@ -81,7 +81,10 @@ impl Undertaking {
         {
             self.entry.note_cgroup(&member.path)?;
         }
-        self.entry.write_record(&self.record)?;
+        let ahead = self.may_go_ahead(plan, request);
+        if !ahead {
+            self.entry.write_record(&self.record)?;
+        }
         Output::open(&plan.hook_output)?.put(&mut slots);
         if self.notifies {
             self.entry.make_notify_directory()?;
@@ -106,6 +109,9 @@ impl Undertaking {
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
         let base = base(plan, bundle)?;
+        if ahead {
+            plan.init.go_ahead();
+        }
         let init = execute::start(Start {
             plan: std::mem::take(&mut plan.init),
             born: &plan.born,
@@ -133,8 +139,10 @@ impl Undertaking {
         };
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_want_of_memory(error, &self.record))?;
-        if progress != Progress::Created {
-            return Err(Error::new("davit's init did not wait"));
+        match progress {
+            Progress::Executed if ahead => self.built.set(true),
+            Progress::Created => {}
+            Progress::Executed => return Err(Error::new("davit's init did not wait")),
         }
         let init = self.init.take().ok_or_else(|| Error::new("init is gone"))?;
         match self.write_down(request, &init) {
@@ -144,6 +152,24 @@ impl Undertaking {
                 Err(error)
             }
         }
+    }
+
+    /// `run` need not stop at the created container where nobody wants anything of it there: each word between two
+    /// processes wakes one up, and the record is written once. What has begun when this process is killed is found by
+    /// the note of its cgroup.
+    fn may_go_ahead(&self, plan: &Plan, request: &CreateRequest) -> bool {
+        let handed_out = request.console_socket.is_some()
+            || request.pidfd_socket.is_some()
+            || request.pid_file.is_some()
+            || request.notify.is_some();
+        request.options.start_at_once
+            && !handed_out
+            && !plan.init.asks()
+            && plan.init.hooks() == 0
+            && self.record.listener.is_none()
+            && self.record.resctrl.is_none()
+            && self.record.mounts_before.is_none()
+            && self.record.cgroup.is_some()
     }
 
     fn make_cgroup(&mut self, plan: &Plan, process: Option<i32>) -> Result<Option<cgroups::Join>> {

@@ -72,7 +72,6 @@ pub fn create(inputs: Inputs<'_>) -> Result<Plan> {
         cgroup: &cgroup,
         namespaces: &namespaces,
         rootfs,
-        ignored_signals: host.ignored_signals,
         tells_when_built: !hooks.is_empty() || !poststop.is_empty(),
         hook_output: hook::OutputSlots::of(&meant.hook_output),
         told: &|moment| {

@@ -96,7 +96,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         Section::Process(vec![
             Op::Stage(c"davit:exec".to_owned()),
             Op::DieWithRuntime,
-            Op::DefaultSignals(host.ignored_signals),
+            Op::DefaultSignals,
         ]),
         Section::Namespaces(namespaces::join_running(kinds, slot::PROCESS)),
         Section::Process(vec![Op::DieWithRuntime]),

@@ -40,7 +40,6 @@ pub(crate) struct MountsInputs<'a> {
 /// # Errors
 /// The first field that cannot be applied.
 pub(crate) fn mounts(inputs: MountsInputs<'_>) -> Result<(Vec<rootfs::Op>, InitPlan)> {
-    let ignored_signals = inputs.host.ignored_signals;
     let join = namespaces::join_running(inputs.kinds, slot::PROCESS);
     let mut ops = match inputs.change {
         Change::Add => added(inputs)?,
@@ -53,7 +52,7 @@ pub(crate) fn mounts(inputs: MountsInputs<'_>) -> Result<(Vec<rootfs::Op>, InitP
         Section::Process(vec![
             Op::Stage(c"davit:mounts".to_owned()),
             Op::DieWithRuntime,
-            Op::DefaultSignals(ignored_signals),
+            Op::DefaultSignals,
         ]),
         Section::Namespaces(join),
         Section::Process(vec![Op::DieWithRuntime]),

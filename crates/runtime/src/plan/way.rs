@@ -23,7 +23,6 @@ pub(super) struct Way<'a> {
     pub(super) cgroup: &'a [cgroups::Op],
     pub(super) namespaces: &'a namespaces::Plan,
     pub(super) rootfs: Vec<rootfs::Op>,
-    pub(super) ignored_signals: u64,
     /// Whether the runtime has hooks to run before the root changes, or must know that it came to
     /// that: hooks after the end are then due, whatever happens.
     pub(super) tells_when_built: bool,
@@ -38,7 +37,7 @@ impl Way<'_> {
         let [outside, build, _] = rootfs::phases(&self.rootfs);
         let enter = self.rootfs.split_off(outside.len() + build.len());
         let build = std::mem::take(&mut self.rootfs);
-        let mut begin = vec![Op::DieWithRuntime, Op::DefaultSignals(self.ignored_signals)];
+        let mut begin = vec![Op::DieWithRuntime, Op::DefaultSignals];
         let mut entered = vec![stage(c"davit:root")];
         if !self.namespaces.enter.is_empty() {
             begin.insert(0, stage(c"davit:ns"));
