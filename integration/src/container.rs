@@ -160,7 +160,7 @@ impl Container {
     #[track_caller]
     pub fn run(&self) -> Outcome {
         let outcome = self.run_call(&[]).done();
-        self.assert_nothing_left();
+        self.assert_nothing_left_by(Some(&outcome));
         outcome
     }
 
@@ -269,12 +269,17 @@ impl Container {
     /// Asserts that no state, cgroup, process or mount of it is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
+        self.assert_nothing_left_by(None);
+    }
+
+    #[track_caller]
+    fn assert_nothing_left_by(&self, outcome: Option<&Outcome>) {
         // A killed process goes when the kernel gets round to it, so give it a moment; all else is there or not.
         within(Duration::from_millis(500), || {
             leftovers::processes(&self.id).is_empty().then_some(())
         });
         let found = self.leftovers();
-        assert!(found.is_empty(), "left behind by {}: {found:#?}", self.id);
+        assert!(found.is_empty(), "left behind by {}: {found:#?} {outcome:#?}", self.id);
     }
 }
 
