@@ -96,12 +96,12 @@ bench-exact: build
 ## profile: where the time of `davit run` goes, call by call, beside the floor's (as root)
 profile: build
 	@integration/bench/setup.sh
-	@CARGO="$(CARGO)" integration/bench/profile.sh
+	@integration/bench/profile.sh
 
 ## link-order: traces the usual commands, for the order of functions in the binary (as root)
-link-order:
+link-order: build
 	@integration/bench/setup.sh
-	@CARGO="$(CARGO)" integration/bench/profile.sh order
+	@integration/bench/profile.sh order
 
 ## conformance: opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
 conformance: build

@@ -7,7 +7,6 @@ here=$PWD/integration/bench
 cache=$here/cache
 
 if [ "${1:-}" != inside ]; then
-    CARGO="${CARGO:-cargo}" contrib/build.sh --quiet
     exec unshare --mount --cgroup "$here/profile.sh" inside "${1:-profile}"
 fi
 
@@ -32,7 +31,7 @@ state=$cache/scene/state
 
 if [ "$2" = order ]; then
     gcc -O2 -Wall -o "$cache/steps" "$here/steps.c"
-    "$here/order.py" "$davit" target/davit.map "$cache/steps" "$cache/scene/bundle" "$state" >"$cache/link-order.ld"
+    "$here/order.py" "$davit" "${CARGO_TARGET_DIR:-target}/davit.map" "$cache/steps" "$cache/scene/bundle" "$state" >"$cache/link-order.ld"
     cp "$cache/link-order.ld" contrib/link-order.ld
     exit 0
 fi

@@ -160,7 +160,8 @@ impl Container {
     #[track_caller]
     pub fn run(&self) -> Outcome {
         let outcome = self.run_call(&[]).done();
-        self.assert_nothing_left_by(Some(&outcome));
+        let found = self.left();
+        assert!(found.is_empty(), "left behind by {}: {found:#?} {outcome:#?}", self.id);
         outcome
     }
 
@@ -269,17 +270,17 @@ impl Container {
     /// Asserts that no state, cgroup, process or mount of it is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        self.assert_nothing_left_by(None);
+        let found = self.left();
+        assert!(found.is_empty(), "left behind by {}: {found:#?}", self.id);
     }
 
-    #[track_caller]
-    fn assert_nothing_left_by(&self, outcome: Option<&Outcome>) {
+    /// What is left of it for good.
+    fn left(&self) -> Vec<String> {
         // A killed process goes when the kernel gets round to it, so give it a moment; all else is there or not.
         within(Duration::from_millis(500), || {
             leftovers::processes(&self.id).is_empty().then_some(())
         });
-        let found = self.leftovers();
-        assert!(found.is_empty(), "left behind by {}: {found:#?} {outcome:#?}", self.id);
+        self.leftovers()
     }
 }
 
@@ -293,10 +294,7 @@ impl Drop for Container {
             leftovers::sweep(&self.id, self.dir());
             return;
         }
-        within(Duration::from_millis(500), || {
-            leftovers::processes(&self.id).is_empty().then_some(())
-        });
-        let found = self.leftovers();
+        let found = self.left();
         leftovers::sweep(&self.id, self.dir());
         assert!(found.is_empty(), "left behind by {}: {found:#?}", self.id);
     }

@@ -1,8 +1,12 @@
 //! Device filters that are kept in bpffs: they are used again, and nobody gets one of other rules.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use integration::*;
+
+/// Says whether /dev/kmsg can be opened.
+const TRY: &str =
+    "test -e /kmsg || mknod /kmsg c 1 11; (: </kmsg) 2>/dev/null && echo open || echo denied";
 
 /// A mount namespace with a pure cgroup v2 tree and a bpffs, for several calls.
 struct Machine(Child);
@@ -10,9 +14,9 @@ struct Machine(Child);
 impl Machine {
     fn new() -> Self {
         let script = "test -e /sys/fs/cgroup/cgroup.controllers || mount -t cgroup2 none /sys/fs/cgroup; \
-                      mount -t bpf -o mode=700 none /sys/fs/bpf && echo ready && exec sleep 1000";
+                      mount -t bpf -o mode=700 none /sys/fs/bpf && exec sleep 1000";
         let words = ["-m", "--propagation", "private", "sh", "-c", script];
-        let child = Command::new("unshare").args(words).stdout(Stdio::piped()).spawn();
+        let child = Command::new("unshare").args(words).spawn();
         let machine = Self(child.expect("unshare"));
         assert!(call::within(call::DEADLINE, || machine.is_ready().then_some(())).is_some());
         machine
@@ -41,10 +45,9 @@ impl Machine {
 
     /// A container that says whether it can open /dev/kmsg.
     fn container(&self, allowed: &[(i64, i64)]) -> Container {
-        let script = "test -e /kmsg || mknod /kmsg c 1 11; (: </kmsg) 2>/dev/null && echo open || echo denied";
         let prefix = self.prefix();
         let allow = |(major, minor): &(i64, i64)| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rw" });
-        Container::sh(script).by(&prefix.each_ref().map(String::as_str)).with(|c| {
+        Container::sh(TRY).by(&prefix.each_ref().map(String::as_str)).with(|c| {
             config::set_capabilities(c, &["CAP_MKNOD", "CAP_SYSLOG"]);
             c["linux"]["resources"]["devices"] = [json!({ "allow": false, "access": "rwm" })]
                 .into_iter()
@@ -102,13 +105,11 @@ fn two_containers_share_it_and_an_update_changes_one() {
     let machine = Machine::new();
     let loops = |c: Container| c.with(|c| c["process"]["args"] = json!(["sleep", "1000"]));
     let (one, other) = (loops(machine.closed()), loops(machine.closed()));
-    let tries =
-        "test -e /kmsg || mknod /kmsg c 1 11; (: </kmsg) 2>/dev/null && echo open || echo denied";
     for c in [&one, &other] {
         c.create().start();
     }
     one.call(&["update", "--device-allow", "c 1:11 rw", &one.id]).done().ok();
-    assert_eq!((one.ask(tries), other.ask(tries)), ("open\n".into(), "denied\n".into()));
+    assert_eq!((one.ask(TRY), other.ask(TRY)), ("open\n".into(), "denied\n".into()));
     for c in [&one, &other] {
         c.delete().ok();
         c.assert_nothing_left();

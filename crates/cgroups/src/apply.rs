@@ -225,7 +225,7 @@ fn filter_devices(
         return bpf::attach_device_filter(cgroup, kept::filter(program)?.as_fd(), None);
     }
     // No kept one: a cgroup does not take the same program twice.
-    let filter = bpf::load_device_filter(&program.instructions(), &kept::name_of(program))?;
+    let filter = kept::load(program)?;
     let mut ids = [0; MAX_FILTERS];
     let count = bpf::query_device_filters(cgroup, &mut ids)?;
     let mut old = Vec::new();

@@ -172,12 +172,15 @@ impl InitPlan {
         self.sections.iter().map(hooks).sum()
     }
 
-    /// Whether it waits for answers of the runtime on its way to where it is created.
+    /// Whether the runtime has to act on what it says on its way to where it is created: to answer, or to pass a terminal
+    /// on, whose size is set by who gets it, while the program begins.
     #[must_use]
     pub fn asks(&self) -> bool {
         self.sections.iter().any(|section| match section {
             Section::Namespaces(ops) => ops.iter().any(namespaces::Op::asks),
-            Section::Process(ops) => ops.contains(&Op::RuntimeHooks),
+            Section::Process(ops) => {
+                ops.iter().any(|op| matches!(op, Op::RuntimeHooks | Op::SendConsole { .. }))
+            }
             _ => false,
         })
     }

@@ -34,7 +34,7 @@ pub(crate) fn filter(program: &Program) -> Result<OwnedFd, sys::Error> {
     if let Some(filter) = ours.then(|| find(&place, &name)).flatten() {
         return Ok(filter);
     }
-    let filter = bpf::load_device_filter(&program.instructions(), &name)?;
+    let filter = load(program)?;
     if ours || (fs::DirBuilder::new().mode(0o700).create(DIRECTORY).is_ok() && is_ours()) {
         // One that cannot be kept is as good as any other.
         let _ = fs::remove_file(&place);
@@ -43,9 +43,12 @@ pub(crate) fn filter(program: &Program) -> Result<OwnedFd, sys::Error> {
     Ok(filter)
 }
 
-/// The name of a program with these instructions.
-pub(crate) fn name_of(program: &Program) -> [u8; bpf::NAME_LENGTH] {
-    name(digest(program))
+/// A filter that is loaded now, under the name by which it could be found.
+///
+/// # Errors
+/// Those of [`bpf::load_device_filter`].
+pub(crate) fn load(program: &Program) -> Result<OwnedFd, sys::Error> {
+    bpf::load_device_filter(&program.instructions(), &name(digest(program)))
 }
 
 fn digest(program: &Program) -> u64 {

@@ -165,7 +165,7 @@ impl Undertaking {
         request.options.start_at_once
             && !handed_out
             && !plan.init.asks()
-            && plan.init.hooks() == 0
+            && self.record.inner_hooks == 0
             && self.record.listener.is_none()
             && self.record.resctrl.is_none()
             && self.record.mounts_before.is_none()
