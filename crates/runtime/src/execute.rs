@@ -1,6 +1,7 @@
 //! Starts a planned process and speaks with it until it is where it shall be.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use namespaces::handshake::{Channel, Message};
@@ -15,6 +16,7 @@ use sys::{Pile, Slots};
 use crate::agent::Agent;
 use crate::conversation::{Conversation, Heard, Walked, misunderstood};
 use crate::error::{Error, Result, Within};
+use crate::handover;
 use crate::program;
 use crate::step::{INIT_NAME, InitPlan, Section};
 
@@ -45,6 +47,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The other side of its terminal.
     pub master: Option<OwnedFd>,
+    /// Who gets the other side of its terminal at once: he sets its size before the program asks for it.
+    pub(crate) console: Option<PathBuf>,
     /// Who is told of its system calls, once there is a filter.
     pub(crate) agent: Option<Agent>,
     id_maps: Option<IdMaps>,
@@ -116,6 +120,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         pid: child.pid,
         pidfd: child.pidfd,
         master: None,
+        console: None,
         agent: None,
         id_maps: start.id_maps,
         moves: start.moves,
@@ -178,7 +183,10 @@ impl Started {
                     self.move_device(number)?;
                     self.go()?;
                 }
-                Message::Console => self.master = descriptor,
+                Message::Console => match (&self.console, &descriptor) {
+                    (Some(socket), Some(master)) => handover::terminal(socket, master)?,
+                    _ => self.master = descriptor,
+                },
                 Message::Built => {
                     hooks(self.pid)?;
                     self.go()?;

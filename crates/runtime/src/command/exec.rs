@@ -156,7 +156,8 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
         started => started?,
     };
     started.agent = agent;
-    match follow(&mut started, &process, request) {
+    started.console.clone_from(&request.console_socket);
+    match follow(&mut started, request) {
         Ok(()) => Ok(Executed { started, terminal: process.terminal() == Some(true) }),
         Err(error) => {
             started.kill();
@@ -187,15 +188,10 @@ fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
     request.cgroups.is_empty() && error.message().ends_with(&busy)
 }
 
-fn follow(started: &mut Started, process: &Spec, request: &ExecRequest) -> Result<()> {
+fn follow(started: &mut Started, request: &ExecRequest) -> Result<()> {
     match started.listen(&|_| Ok(()))? {
         Progress::Executed => {}
         Progress::Created => return Err(misunderstood()),
-    }
-    if process.terminal() == Some(true)
-        && let (Some(socket), Some(master)) = (&request.console_socket, &started.master)
-    {
-        handover::terminal(socket, master)?;
     }
     if let Some(socket) = &request.pidfd_socket {
         handover::process(socket, &started.pidfd)?;
