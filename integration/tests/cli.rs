@@ -201,6 +201,32 @@ fn list_of_none_as_json() {
     assert_eq!(c.call(&["list", "--format", "json"]).done().ok().json(), json!([]));
 }
 
+/// `list` reads less of a record than `state` does, unless that is long.
+#[test]
+fn list_tells_what_state_tells() {
+    davit_only!("runc's list has other fields than its state");
+    for long in [1, 20_000] {
+        let c = Container::sleeper().with(|c| {
+            c["annotations"] = json!({ "long": "x".repeat(long), "\"": "\u{e9}\n" });
+        });
+        let agree = |status: &str| {
+            let state = c.call(&["state", &c.id]).done().ok().json();
+            assert_eq!(state["status"], status);
+            let list = c.call(&["list", "--format", "json"]).done().ok().json();
+            assert_eq!(list, json!([state]), "{status}");
+        };
+        c.create();
+        agree("created");
+        c.start();
+        agree("running");
+        c.call(&["pause", &c.id]).done().ok();
+        agree("paused");
+        c.kill("KILL").ok();
+        c.until_status("stopped");
+        agree("stopped");
+    }
+}
+
 #[test]
 fn list_with_a_damaged_one() {
     davit_only!("the peers stop at it or pass it over");

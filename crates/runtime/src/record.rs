@@ -34,6 +34,7 @@ use crate::host::in_user_namespace;
 use crate::id::Id;
 use crate::plan::Base;
 use crate::process::Process;
+use crate::state::State;
 use crate::step::InitPlan;
 
 const RECORD: &str = "record.json";
@@ -232,30 +233,42 @@ impl Root {
         Ok(ids)
     }
 
-    /// The records of all containers, by id.
+    /// The states of all containers, by id. A damaged record has no state, but it is there.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn records(&self) -> Result<impl Iterator<Item = (Id, Result<Record>)>> {
+    pub fn states(&self) -> Result<Vec<(Id, Result<State>)>> {
         let ids = self.ids()?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(AT_FDCWD, &self.path, flags, Mode::empty()).ok();
-        let read = move |id: &Id| {
-            let text = read_at(directory.as_ref()?, &format!("{id}/{RECORD}"));
-            match text.and_then(|text| Record::parse(&text)) {
-                Ok(record) => Some(Ok(record)),
-                // It is gone, or there are words for what is wrong with it.
-                Err(_) => Some(self.find(id).ok()??.record()),
-            }
+        // One room for all of them. What is larger, or no record, takes the longer way.
+        let mut room = vec![0; 16 << 10];
+        let mut state = |id: &Id| {
+            let file = open_at(directory.as_ref()?, &format!("{id}/{RECORD}")).ok()?;
+            let length = nix::unistd::read(file, &mut room).ok()?;
+            State::of_text(room.get(..length)?)
         };
-        Ok(ids.into_iter().filter_map(move |id| read(&id).map(|record| (id, record))))
+        let mut states = Vec::with_capacity(ids.len());
+        for id in ids {
+            match state(&id) {
+                Some(state) => states.push((id, Ok(state))),
+                // It is gone, or there are words for what is wrong with it.
+                None => {
+                    if let Ok(Some(entry)) = self.find(&id) {
+                        let state = entry.record().and_then(|record| State::of(&record));
+                        states.push((id, state));
+                    }
+                }
+            }
+        }
+        Ok(states)
     }
 }
 
-/// Whatever stands there: a FIFO does not hang, and nothing is endless.
-fn read_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>> {
+/// Whatever stands there: a FIFO does not hang.
+fn open_at(directory: impl AsFd, path: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    crate::bundle::read_regular(&openat(directory, path, flags, Mode::empty()).during("open")?)
+    openat(directory, path, flags, Mode::empty())
 }
 
 fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
@@ -512,7 +525,7 @@ impl Entry {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
-        read_at(&self.directory, name)
+        crate::bundle::read_regular(&open_at(&self.directory, name).during("open")?)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> std::result::Result<OwnedFd, sys::Error> {

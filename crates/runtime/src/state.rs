@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
-use crate::record::{Record, Stage};
+use crate::process::Process;
+use crate::record::{Record, Stage, VERSION};
 
 /// The version of the specification that state and configuration follow.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -66,7 +68,24 @@ impl Status {
     /// # Errors
     /// As [`Status::of`].
     pub(crate) fn look(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
-        match (Self::recorded(record)?, record.init) {
+        Self::seen(record.stage, record.init, || is_frozen(record.cgroup.as_ref()))
+    }
+
+    /// As [`Status::look`], but that a `start` which was killed after its word of command, and has not written it
+    /// down, is not seen.
+    ///
+    /// # Errors
+    /// As [`Status::of`].
+    pub(crate) fn recorded(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
+        Self::written(record.stage, record.init, || is_frozen(record.cgroup.as_ref()))
+    }
+
+    fn seen(
+        stage: Stage,
+        init: Option<Process>,
+        is_frozen: impl FnOnce() -> bool,
+    ) -> Result<(Self, Option<OwnedFd>)> {
+        match (Self::written(stage, init, is_frozen)?, init) {
             ((Self::Created, handle), Some(init))
                 if init.name().as_deref() != Some(WAITING_NAME) =>
             {
@@ -77,23 +96,21 @@ impl Status {
         }
     }
 
-    /// As [`Status::look`], but that a `start` which was killed after its word of command, and has not written it
-    /// down, is not seen.
-    ///
-    /// # Errors
-    /// As [`Status::of`].
-    pub(crate) fn recorded(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
-        let Some(handle) = record.init.map_or(Ok(None), |init| init.handle())? else {
-            let status = match (record.stage, record.init) {
+    fn written(
+        stage: Stage,
+        init: Option<Process>,
+        is_frozen: impl FnOnce() -> bool,
+    ) -> Result<(Self, Option<OwnedFd>)> {
+        let Some(handle) = init.map_or(Ok(None), |init| init.handle())? else {
+            let status = match (stage, init) {
                 (Stage::Creating, None) => Self::Creating,
                 _ => Self::Stopped,
             };
             return Ok((status, None));
         };
-        let frozen = |cgroup: &cgroups::Cgroup| cgroup.is_frozen().unwrap_or(false);
-        let status = match record.stage {
+        let status = match stage {
             Stage::Creating => Self::Creating,
-            _ if record.cgroup.as_ref().is_some_and(frozen) => Self::Paused,
+            _ if is_frozen() => Self::Paused,
             Stage::Created => Self::Created,
             Stage::Running => Self::Running,
         };
@@ -111,6 +128,10 @@ impl Status {
             Self::Stopped => "stopped",
         }
     }
+}
+
+fn is_frozen(cgroup: Option<&cgroups::Cgroup>) -> bool {
+    cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
 }
 
 /// What `davit state` prints and `davit list` lists.
@@ -137,6 +158,23 @@ pub struct State {
     pub owner: String,
 }
 
+/// The part of a [`Record`] that a state tells: `list` reads many, and the rest of them is skipped.
+#[derive(Deserialize)]
+struct Told<'a> {
+    version: u32,
+    id: String,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    owner: u32,
+    stage: Stage,
+    init: Option<Process>,
+    // Only for what runs.
+    #[serde(borrow)]
+    cgroup: Option<&'a RawValue>,
+    annotations: BTreeMap<String, String>,
+}
+
 impl State {
     /// The state of a container with this record, as of now.
     ///
@@ -144,21 +182,48 @@ impl State {
     /// As [`Status::of`].
     pub fn of(record: &Record) -> Result<Self> {
         let status = Status::of(record)?;
-        let pid = match status {
-            Status::Stopped => 0,
-            _ => record.init.map_or(0, |init| init.pid),
-        };
-        Ok(Self {
-            oci_version: OCI_VERSION,
+        let told = Told {
+            version: record.version,
             id: record.id.to_string(),
-            status,
-            pid,
             bundle: record.bundle.clone(),
             rootfs: record.rootfs.clone(),
             created: record.created.clone(),
+            owner: record.owner,
+            stage: record.stage,
+            init: record.init,
+            cgroup: None,
             annotations: record.annotations.clone(),
-            owner: user_name(record.owner),
-        })
+        };
+        Ok(told.with(status))
+    }
+
+    /// The state of a container whose record is this text, as of now; `None` where it cannot be told.
+    pub(crate) fn of_text(record: &[u8]) -> Option<Self> {
+        let told: Told<'_> = serde_json::from_str(std::str::from_utf8(record).ok()?).ok()?;
+        let cgroup = || serde_json::from_str(told.cgroup?.get()).ok();
+        let is_frozen = || is_frozen(cgroup().as_ref());
+        let (status, _) = Status::seen(told.stage, told.init, is_frozen).ok()?;
+        (told.version == VERSION).then(|| told.with(status))
+    }
+}
+
+impl Told<'_> {
+    fn with(self, status: Status) -> State {
+        let pid = match status {
+            Status::Stopped => 0,
+            _ => self.init.map_or(0, |init| init.pid),
+        };
+        State {
+            oci_version: OCI_VERSION,
+            id: self.id,
+            status,
+            pid,
+            bundle: self.bundle,
+            rootfs: self.rootfs,
+            created: self.created,
+            annotations: self.annotations,
+            owner: user_name(self.owner),
+        }
     }
 }
 

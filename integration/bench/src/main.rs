@@ -23,13 +23,12 @@ use crate::runtime::Runtime;
 use crate::scene::Scene;
 
 const HELP: &str = "\
-bench [--rounds N] [--only WORD] [--heavy] [--write FILE.md FILE.svg]
+bench [--rounds N] [--only WORD] [--write FILE.md FILE.svg]
 bench --exact FILE [--rounds N of each of four passes]
 bench --compare PAGE FILE [--keep]
   --rounds N   rounds of the light cases (default 60); heavier cases get a part of them
   --only WORD  only cases whose name contains WORD
-  --heavy      also the cases that take minutes
-  --write M S  put the table between the marks of M, and the plot into S
+  --write M S  put the table between the marks of M, and the plot into S, but for a part of the cases
   --exact F    in the machine of `make bench-exact`: write the instructions of the usual commands to F
   --compare P F  compare these with the counts that page P keeps; fails if davit costs more
   --keep       put them into the page instead
@@ -40,7 +39,6 @@ BENCH_MADE (with --exact: the compilers)";
 pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) only: String,
-    pub(crate) heavy: bool,
     write: Option<(PathBuf, PathBuf)>,
     exact: Option<PathBuf>,
     compare: Option<(PathBuf, PathBuf)>,
@@ -52,7 +50,6 @@ fn options() -> Result<Options> {
     let mut options = Options {
         rounds: 60,
         only: String::new(),
-        heavy: false,
         write: None,
         exact: None,
         compare: None,
@@ -64,7 +61,6 @@ fn options() -> Result<Options> {
         match argument {
             Arg::Long("rounds") => options.rounds = parser.value()?.parse()?,
             Arg::Long("only") => options.only = parser.value()?.string()?,
-            Arg::Long("heavy") => options.heavy = true,
             Arg::Long("write") => {
                 options.write = Some((parser.value()?.into(), parser.value()?.into()));
             }
@@ -106,7 +102,7 @@ fn bench() -> Result<()> {
     let runtimes = Runtime::all(&scene)?;
     let mut results = Results::new(&runtimes);
     for case in CASES {
-        if case.name.contains(options.only.as_str()) && (options.heavy || !case.heavy) {
+        if case.name.contains(options.only.as_str()) {
             run(case, &scene, &runtimes, options.rounds, &mut results);
         }
     }
@@ -115,7 +111,7 @@ fn bench() -> Result<()> {
     }
     let table = report::table(&results, &runtimes);
     report::say(&table);
-    if let Some((page, plot)) = &options.write {
+    if let Some((page, plot)) = options.write.as_ref().filter(|_| options.only.is_empty()) {
         report::write(page, report::MARKS, &table)?;
         std::fs::write(plot, report::plot(&results, &runtimes))?;
     }

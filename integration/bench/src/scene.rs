@@ -28,13 +28,19 @@ pub(crate) fn with_own_cgroup() -> Result<()> {
         .arg("--inside")
         .env("BENCH_CGROUP", &cgroup)
         .status();
-    for below in ["containers/caller", "containers", "bench", ""] {
-        // Whatever is still used is said by the last one.
-        let _ = fs::remove_dir(cgroup.join(below));
-    }
+    remove_tree(&cgroup);
     ensure!(!cgroup.exists(), "{} is not empty", cgroup.display());
     ensure!(status?.success(), "the bench failed");
     Ok(())
+}
+
+/// Whatever is still used stays, and so does what is above it.
+fn remove_tree(cgroup: &Path) {
+    let below = fs::read_dir(cgroup).into_iter().flatten().flatten();
+    for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_tree(&entry.path());
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 fn is_v2(tree: &Path) -> bool {

@@ -1,5 +1,7 @@
 //! `davit list`
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use lexopt::Parser;
 use runtime::Id;
@@ -53,19 +55,19 @@ fn as_json(containers: &[Container]) -> Result<String> {
 }
 
 fn as_table(containers: &[Container]) -> String {
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(Cow::from)];
     rows.extend(containers.iter().map(|(id, state)| match state {
         Ok(state) => [
-            id.to_string(),
-            state.pid.to_string(),
-            state.status.name().to_owned(),
-            state.bundle.display().to_string(),
-            state.created.clone(),
-            state.owner.clone(),
+            id.as_str().into(),
+            state.pid.to_string().into(),
+            state.status.name().into(),
+            state.bundle.to_string_lossy(),
+            state.created.as_str().into(),
+            state.owner.as_str().into(),
         ],
         Err(error) => {
-            let [pid, bundle, created, owner] = ["-", "-", "-", "-"].map(str::to_owned);
-            [id.to_string(), pid, format!("damaged ({error})"), bundle, created, owner]
+            let [pid, bundle, created, owner] = ["-", "-", "-", "-"].map(Cow::from);
+            [id.as_str().into(), pid, format!("damaged ({error})").into(), bundle, created, owner]
         }
     }));
     let mut widths = [0; 6];

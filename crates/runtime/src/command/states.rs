@@ -18,8 +18,5 @@ pub fn state(root: &Root, id: &Id) -> Result<State> {
 /// # Errors
 /// The directory cannot be read.
 pub fn list(root: &Root) -> Result<Vec<(Id, Result<State>)>> {
-    Ok(root
-        .records()?
-        .map(|(id, record)| (id, record.and_then(|record| State::of(&record))))
-        .collect())
+    root.states()
 }
