@@ -94,8 +94,7 @@ pub enum Fault {
 
 impl Fault {
     pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(sys::Error) -> Self {
-        let path = path.into();
-        move |error| Self::Kernel { path, error }
+        move |error| Self::Kernel { path: path.into(), error }
     }
 }
 

@@ -170,6 +170,13 @@ pub(crate) fn write(
     Ok(bundle)
 }
 
+/// Gives a bundle a cgroup with a limit of memory.
+pub(crate) fn limit(bundle: &Path, cgroup: &str, memory: Value) -> Result<()> {
+    let spec = with(default(), "/linux/cgroupsPath", json!(cgroup));
+    let spec = with(spec, "/linux/resources", json!({ "memory": memory }));
+    write_json(&bundle.join("config.json"), &spec)
+}
+
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, serde_json::to_vec(value)?).with_context(|| path.display().to_string())
 }

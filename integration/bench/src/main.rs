@@ -8,6 +8,7 @@ mod numbers;
 mod report;
 mod runtime;
 mod scene;
+mod size;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -100,14 +101,21 @@ fn bench() -> Result<()> {
     }
     let scene = Scene::enter(Duration::ZERO)?;
     let runtimes = Runtime::all(&scene)?;
+    let wanted = |name: &str| name.contains(options.only.as_str());
     let mut results = Results::new(&runtimes);
     for case in CASES {
-        if case.name.contains(options.only.as_str()) {
+        if wanted(case.name) {
             run(case, &scene, &runtimes, options.rounds, &mut results);
         }
     }
-    if options.only.is_empty() || "system calls".contains(options.only.as_str()) {
+    if wanted("system calls") {
         trace::system_calls(&scene, &runtimes, &mut results);
+    }
+    if wanted(size::PROGRAM) {
+        size::programs(&runtimes, &mut results)?;
+    }
+    if wanted(size::LIMIT) {
+        size::limits(&scene, &runtimes, &mut results)?;
     }
     let table = report::table(&results, &runtimes);
     report::say(&table);

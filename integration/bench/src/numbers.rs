@@ -13,6 +13,8 @@ pub(crate) enum Unit {
     Rss,
     Faults,
     Count,
+    /// In KiB.
+    Size,
 }
 
 /// All samples, by row and runtime.

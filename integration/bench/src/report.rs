@@ -27,6 +27,7 @@ const fn unit(unit: Unit) -> &'static str {
         Unit::Rss => "peak RSS KiB",
         Unit::Faults => "page faults",
         Unit::Count => "system calls",
+        Unit::Size => "KiB",
     }
 }
 

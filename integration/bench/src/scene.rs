@@ -74,6 +74,8 @@ pub(crate) struct Scene {
     pub(crate) cache: PathBuf,
     /// The cgroup in which all that is measured happens.
     pub(crate) cgroup: PathBuf,
+    /// Whether the host itself has a pure tree of cgroup v2.
+    unified: bool,
     /// How long nothing is done before each measured call: what the kernel has still to do for the
     /// last one (namespaces end in the background) is not this one's cost.
     pub(crate) rest: Duration,
@@ -91,7 +93,8 @@ impl Scene {
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount /")?;
         let top = Path::new("/sys/fs/cgroup");
         // The kernel mounts no file system over itself.
-        if is_v2(top) {
+        let unified = is_v2(top);
+        if unified {
             umount2(top, MntFlags::MNT_DETACH).context("cgroup2")?;
         }
         mount(Some("none"), top, Some("cgroup2"), MsFlags::empty(), none).context("cgroup2")?;
@@ -110,6 +113,21 @@ impl Scene {
             give_libraries(&libraries)?;
         }
         nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
-        Ok(Self { directory, cache, cgroup: top.join("containers"), rest })
+        Ok(Self { directory, cache, cgroup: top.join("containers"), unified, rest })
+    }
+
+    /// Where memory belongs to cgroup v1, our tree has no controller for it: the host's own trees come to light,
+    /// but for the one of cgroup v2, which crun does not want beside them.
+    pub(crate) fn show_memory_controller(&self) -> Result<()> {
+        if !self.unified {
+            umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH).context("cgroup2")?;
+            umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH).context("unified")?;
+        }
+        Ok(())
+    }
+
+    /// A cgroup below that controller.
+    pub(crate) const fn limited_cgroup(&self) -> &'static str {
+        if self.unified { "/containers/limited" } else { "/davit-test-bench-limited" }
     }
 }
