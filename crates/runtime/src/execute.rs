@@ -60,6 +60,9 @@ pub struct Started {
     executed: bool,
     /// The process that sleeps until this one has executed, or has ended.
     sleeper: Option<Pid>,
+    /// The mount of our own program: to close it is to wait for all processors (the kernel's `synchronize_rcu`),
+    /// and at the end they have nothing else to do.
+    _program: OwnedFd,
 }
 
 /// Where the conversation stands.
@@ -114,7 +117,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     .map_err(|error| explain_clone(error, start.born))?;
     // One after the other they were opened, and so they are closed in one go.
     let pile = Pile::default();
-    [OwnedFd::from(theirs), bytes, file].into_iter().for_each(|fd| pile.add(fd));
+    [OwnedFd::from(theirs), bytes].into_iter().for_each(|fd| pile.add(fd));
     pile.close();
     Ok(Started {
         pid: child.pid,
@@ -128,6 +131,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         asks,
         executed: false,
         sleeper: None,
+        _program: file,
     })
 }
 
