@@ -278,6 +278,10 @@ fn remove_directory(path: &Path) -> std::result::Result<(), sys::Error> {
     }
 }
 
+fn to_json(content: &(impl Serialize + ?Sized)) -> Result<Vec<u8>> {
+    serde_json::to_vec(content).map_err(|error| Error::new(error.to_string()))
+}
+
 /// The directory of one container.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -381,6 +385,14 @@ impl Entry {
         self.read(RECORD).and_then(|text| Record::parse(&text)).within(|| RECORD)
     }
 
+    /// Writes the first record: until it is there whole, whoever reads finds none, or a damaged one.
+    ///
+    /// # Errors
+    /// ENOSPC and the like.
+    pub fn begin_record(&self, record: &Record) -> Result<()> {
+        self.write(RECORD, &to_json(record)?).map(drop).within(|| RECORD)
+    }
+
     /// Replaces the record as a whole: whoever reads meanwhile sees the old one or the new one.
     ///
     /// # Errors
@@ -390,7 +402,7 @@ impl Entry {
     }
 
     fn replace(&self, name: &str, content: &(impl Serialize + ?Sized)) -> Result<()> {
-        let text = serde_json::to_vec(content).map_err(|error| Error::new(error.to_string()))?;
+        let text = to_json(content)?;
         let replace = || -> std::result::Result<(), sys::Error> {
             self.write(FRESH, &text)?;
             renameat(self.directory.as_fd(), FRESH, self.directory.as_fd(), name).during("rename")
@@ -426,7 +438,7 @@ impl Entry {
     /// # Errors
     /// ENOSPC and the like.
     pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<OwnedFd> {
-        let base = serde_json::to_vec(base).map_err(|error| Error::new(error.to_string()))?;
+        let base = to_json(base)?;
         let length = u64::try_from(plan.len()).unwrap_or(u64::MAX).to_le_bytes();
         self.write(PLAN, &[plan, &base, &length].concat()).within(|| PLAN)
     }

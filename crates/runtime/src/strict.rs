@@ -7,60 +7,65 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 
-/// Keys of the specification whose value is an object with fields.
-const OBJECTS: [&str; 31] = [
-    "blockIO",
-    "capabilities",
-    "consoleSize",
-    "cpu",
-    "execCPUAffinity",
-    "hooks",
-    "intelRdt",
-    "ioPriority",
-    "linux",
-    "memory",
-    "memoryPolicy",
-    "annotations",
-    "network",
-    "personality",
-    "pids",
-    "process",
-    "rdma",
-    "resources",
-    "root",
-    "scheduler",
-    "seccomp",
-    "sysctl",
-    "timeOffsets",
-    "unified",
-    "user",
-    "monotonic",
-    "boottime",
-    "netDevices",
-    "vm",
-    "solaris",
-    "windows",
-];
+/// Whether the specification has an object with fields below this key.
+const fn is_object(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"blockIO"
+            | b"capabilities"
+            | b"consoleSize"
+            | b"cpu"
+            | b"execCPUAffinity"
+            | b"hooks"
+            | b"intelRdt"
+            | b"ioPriority"
+            | b"linux"
+            | b"memory"
+            | b"memoryPolicy"
+            | b"annotations"
+            | b"network"
+            | b"personality"
+            | b"pids"
+            | b"process"
+            | b"rdma"
+            | b"resources"
+            | b"root"
+            | b"scheduler"
+            | b"seccomp"
+            | b"sysctl"
+            | b"timeOffsets"
+            | b"unified"
+            | b"user"
+            | b"monotonic"
+            | b"boottime"
+            | b"netDevices"
+            | b"vm"
+            | b"solaris"
+            | b"windows"
+    )
+}
 
-/// The object that something belongs to, its key, and what it must have itself: an object, or each of a list.
-const REQUIRED: [(&str, &str, &[&str]); 16] = [
-    ("process", "consoleSize", &["height", "width"]),
-    ("process", "rlimits", &["soft", "hard"]),
-    ("process", "ioPriority", &["class", "priority"]),
-    ("mounts", "uidMappings", MAPPING),
-    ("mounts", "gidMappings", MAPPING),
-    ("linux", "uidMappings", MAPPING),
-    ("linux", "gidMappings", MAPPING),
-    ("linux", "devices", DEVICE),
-    ("resources", "devices", &["allow"]),
-    ("resources", "hugepageLimits", &["pageSize", "limit"]),
-    ("blockIO", "weightDevice", DEVICE),
-    ("blockIO", "throttleReadBpsDevice", THROTTLE),
-    ("blockIO", "throttleWriteBpsDevice", THROTTLE),
-    ("blockIO", "throttleReadIOPSDevice", THROTTLE),
-    ("blockIO", "throttleWriteIOPSDevice", THROTTLE),
-    ("network", "priorities", &["name", "priority"]),
-];
+/// What something must have itself, an object or each of a list: by the object that it belongs to, and its key.
+const fn required(owner: &[u8], key: &[u8]) -> &'static [&'static str] {
+    match (owner, key) {
+        (b"process", b"consoleSize") => &["height", "width"],
+        (b"process", b"rlimits") => &["soft", "hard"],
+        (b"process", b"ioPriority") => &["class", "priority"],
+        (b"mounts" | b"linux", b"uidMappings" | b"gidMappings") => MAPPING,
+        (b"linux", b"devices") | (b"blockIO", b"weightDevice") => DEVICE,
+        (b"resources", b"devices") => &["allow"],
+        (b"resources", b"hugepageLimits") => &["pageSize", "limit"],
+        (
+            b"blockIO",
+            b"throttleReadBpsDevice"
+            | b"throttleWriteBpsDevice"
+            | b"throttleReadIOPSDevice"
+            | b"throttleWriteIOPSDevice",
+        ) => THROTTLE,
+        (b"network", b"priorities") => &["name", "priority"],
+        _ => &[],
+    }
+}
 
 const MAPPING: &[&str] = &["containerID", "hostID", "size"];
 const DEVICE: &[&str] = &["major", "minor"];
@@ -175,9 +180,7 @@ impl<'a> Place<'a> {
     fn array(&mut self, before: Option<u8>) -> Result<()> {
         let key = || String::from_utf8_lossy(&self.key);
         match before {
-            Some(b':') if !OBJECTS.iter().any(|object| object.as_bytes() == &*self.key) => {
-                self.push(Some(0), self.key.clone(), &[])
-            }
+            Some(b':') if !is_object(&self.key) => self.push(Some(0), self.key.clone(), &[]),
             Some(b':') => Err(Error::new(format!("{}: is an array, not an object", key()))),
             None => Err(Error::new("is an array, not an object")),
             // The specification has no array of arrays.
@@ -239,12 +242,6 @@ impl<'a> Place<'a> {
         }
         path
     }
-}
-
-fn required(owner: &[u8], key: &[u8]) -> &'static [&'static str] {
-    let found =
-        REQUIRED.iter().find(|(one, other, _)| one.as_bytes() == owner && other.as_bytes() == key);
-    found.map_or(&[], |(_, _, required)| required)
 }
 
 /// A key as serde compares it.
