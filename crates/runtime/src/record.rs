@@ -385,14 +385,6 @@ impl Entry {
         self.read(RECORD).and_then(|text| Record::parse(&text)).within(|| RECORD)
     }
 
-    /// Writes the first record: until it is there whole, whoever reads finds none, or a damaged one.
-    ///
-    /// # Errors
-    /// ENOSPC and the like.
-    pub fn begin_record(&self, record: &Record) -> Result<()> {
-        self.write(RECORD, &to_json(record)?).map(drop).within(|| RECORD)
-    }
-
     /// Replaces the record as a whole: whoever reads meanwhile sees the old one or the new one.
     ///
     /// # Errors

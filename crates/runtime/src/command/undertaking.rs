@@ -37,16 +37,13 @@ pub(super) struct Undertaking {
     notifies: bool,
     /// Whether what is in its cgroup is ours to end.
     owns_cgroup: bool,
-    /// Whether its record was begun.
-    recorded: bool,
     /// Whether it was there as far as hooks can see: those that are called after its end are due.
     built: Cell<bool>,
 }
 
 impl Undertaking {
     pub(super) const fn new(record: Record, entry: Entry, notifies: bool) -> Self {
-        let built = Cell::new(false);
-        Self { record, entry, init: None, notifies, owns_cgroup: false, recorded: false, built }
+        Self { record, entry, init: None, notifies, owns_cgroup: false, built: Cell::new(false) }
     }
 
     /// Makes the container up to the point where its init waits, or is the user's program already.
@@ -86,7 +83,7 @@ impl Undertaking {
         }
         let ahead = self.may_go_ahead(plan, request);
         if !ahead {
-            self.write_record()?;
+            self.entry.write_record(&self.record)?;
         }
         Output::open(&plan.hook_output)?.put(&mut slots);
         if self.notifies {
@@ -216,7 +213,7 @@ impl Undertaking {
         // `run` goes on at once: it writes down what will be. Init ends with it where that fails.
         self.record.stage =
             if request.options.start_at_once { Stage::Running } else { Stage::Created };
-        self.write_record()?;
+        self.entry.write_record(&self.record)?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, init.pid.as_raw())?;
         }
@@ -224,13 +221,6 @@ impl Undertaking {
             init.go()?;
         }
         Ok(())
-    }
-
-    fn write_record(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.recorded, true) {
-            true => self.entry.write_record(&self.record),
-            false => self.entry.begin_record(&self.record),
-        }
     }
 
     /// Takes back what was made; the reason stays the first one.
