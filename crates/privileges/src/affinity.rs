@@ -6,12 +6,12 @@ use oci_spec::runtime::Process;
 use crate::{Error, Op, ranges};
 
 /// The processors on which a further process of a container is made, and on which it then runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Affinity {
-    /// Before the container's cgroup is entered.
+    /// Before the container's cgroup is entered; `None` leaves it to the caller.
     pub before: Option<Op>,
-    /// In the container's cgroup; `None` leaves it to the kernel.
-    pub after: Option<Op>,
+    /// In the container's cgroup.
+    pub after: Op,
 }
 
 impl Affinity {
@@ -20,16 +20,17 @@ impl Affinity {
     /// # Errors
     /// A list that is none, or with numbers that no set of processors holds.
     pub fn of(process: &Process) -> Result<Self, Error> {
-        let Some(spec) = process.exec_cpu_affinity() else { return Ok(Self::default()) };
-        let op = |field: &'static str, list: &Option<String>| match list.as_deref() {
+        let spec = process.exec_cpu_affinity().as_ref();
+        let op = |field: &'static str, list: Option<&String>| match list.map(String::as_str) {
             None | Some("") => Ok(None),
             Some(list) => ranges::parse(list, CpuSet::count())
                 .map(|cpus| Some(Op::Affinity { r#final: field == "final", cpus }))
                 .map_err(|reason| Error::Affinity { field, reason }),
         };
+        let after = op("final", spec.and_then(|spec| spec.cpu_affinity_final().as_ref()))?;
         Ok(Self {
-            before: op("initial", spec.initial())?,
-            after: op("final", spec.cpu_affinity_final())?,
+            before: op("initial", spec.and_then(|spec| spec.initial().as_ref()))?,
+            after: after.unwrap_or(Op::AnyProcessor),
         })
     }
 }
@@ -40,23 +41,24 @@ mod tests {
 
     use super::*;
 
-    fn planned(affinity: Value) -> Result<[Option<String>; 2], String> {
+    fn planned(affinity: Value) -> Result<(Option<String>, String), String> {
         let user = json!({ "uid": 0, "gid": 0 });
         let process = json!({ "cwd": "/", "user": user, "execCPUAffinity": affinity });
         let planned = Affinity::of(&serde_json::from_value(process).unwrap());
         let planned = planned.map_err(|error| error.to_string())?;
-        Ok([planned.before, planned.after].map(|op| op.map(|op| op.to_string())))
+        Ok((planned.before.map(|op| op.to_string()), planned.after.to_string()))
     }
 
     #[test]
     fn each_list_is_for_its_moment() {
         let initial = Some("process.execCPUAffinity.initial 7".to_owned());
-        let last = Some("process.execCPUAffinity.final 0-3,7".to_owned());
+        let last = "process.execCPUAffinity.final 0-3,7".to_owned();
+        let any = Op::AnyProcessor.to_string();
         let both = json!({ "initial": "7", "final": "0-3,7" });
-        assert_eq!(planned(both).unwrap(), [initial.clone(), last.clone()]);
-        assert_eq!(planned(json!({ "initial": "7" })).unwrap(), [initial, None]);
-        assert_eq!(planned(json!({ "final": "0-1,2,3,7" })).unwrap(), [None, last]);
-        assert_eq!(planned(json!({})).unwrap(), [None, None]);
+        assert_eq!(planned(both).unwrap(), (initial.clone(), last.clone()));
+        assert_eq!(planned(json!({ "initial": "7" })).unwrap(), (initial, any.clone()));
+        assert_eq!(planned(json!({ "final": "0-1,2,3,7" })).unwrap(), (None, last));
+        assert_eq!(planned(json!({})).unwrap(), (None, any));
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub enum Op {
     IoPriority(io_priority::IoPriority),
     /// The NUMA nodes that memory is taken from (set_mempolicy(2)).
     MemoryPolicy(memory_policy::MemoryPolicy),
+    /// All processors of the cpuset (sched_setaffinity(2)). Since Linux 6.2 a cpuset lets a process no longer out of
+    /// what its caller, or a service manager, had confined it to.
+    AnyProcessor,
     /// The processors to run on (sched_setaffinity(2)), of `exec` alone.
     Affinity {
         /// Whether it is the list for after the change of cgroup.
@@ -121,6 +124,7 @@ impl fmt::Display for Op {
             Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
             Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
             Self::MemoryPolicy(policy) => write!(f, "linux.memoryPolicy {policy}"),
+            Self::AnyProcessor => f.write_str("run on any processor of the cpuset"),
             Self::Affinity { r#final, cpus } => {
                 let moment = if *r#final { "final" } else { "initial" };
                 write!(f, "process.execCPUAffinity.{moment} {}", ranges::List(cpus))

@@ -17,6 +17,7 @@ use crate::agent::Agent;
 use crate::conversation::{Conversation, Heard, Walked, misunderstood};
 use crate::error::{Error, Result, Within};
 use crate::handover;
+use crate::one_processor::OneProcessor;
 use crate::program;
 use crate::step::{INIT_NAME, InitPlan, Section};
 
@@ -60,6 +61,8 @@ pub struct Started {
     executed: bool,
     /// The process that sleeps until this one has executed, or has ended.
     sleeper: Option<Pid>,
+    /// Until it has said something, or has ended.
+    one_processor: Option<OneProcessor>,
     /// The mount of our own program: to close it is to wait for all processors (the kernel's `synchronize_rcu`),
     /// and at the end they have nothing else to do.
     _program: OwnedFd,
@@ -100,6 +103,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         std::ffi::CString::new(number).map_err(|_| Error::new("place of the plan"))
     };
     let argv = [name, number(bytes.as_raw_fd().to_string())?, number(encoded.len().to_string())?];
+    let one_processor = OneProcessor::stay();
     let child = namespaces::launch(&Launch {
         born: start.born,
         cgroup: start.cgroup,
@@ -131,6 +135,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         asks,
         executed: false,
         sleeper: None,
+        one_processor,
         _program: file,
     })
 }
@@ -162,7 +167,10 @@ impl Started {
             self.conversation.await_end()?;
         }
         loop {
-            let (message, descriptor) = match self.conversation.listen()? {
+            let heard = self.conversation.listen();
+            // What is done now is for nobody who waits, and other programs may be called.
+            self.one_processor = None;
+            let (message, descriptor) = match heard? {
                 Heard::Said(message, descriptor) => (message, descriptor),
                 Heard::Executed => {
                     self.executed = true;

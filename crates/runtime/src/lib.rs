@@ -27,6 +27,7 @@ mod host;
 mod id;
 pub mod init;
 pub mod notify;
+mod one_processor;
 mod own_user_namespace;
 pub mod plan;
 mod process;

@@ -65,6 +65,32 @@ pub fn set_scheduler(attributes: &Attributes) -> Result<(), Error> {
     check("sched_setattr", ret)
 }
 
+/// The number of the processor that this thread runs on: getcpu(2). The C library asks the vDSO, and to find that
+/// there takes more time than the system call.
+///
+/// # Errors
+/// ENOSYS where a filter says so.
+pub fn processor() -> Result<usize, Error> {
+    let mut number: libc::c_uint = 0;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: the kernel writes one integer, and nothing where the pointers are null.
+    check("getcpu", unsafe { libc::syscall(libc::SYS_getcpu, &raw mut number, none, none) })?;
+    Ok(number as usize)
+}
+
+/// sched_setaffinity(2) of this thread, to all processors that there may be: it may run wherever its cpuset lets
+/// it, also where that changes later. A set of processors would be kept (Linux 6.2).
+///
+/// # Errors
+/// EPERM, ENOSYS where a filter says so.
+pub fn run_anywhere() -> Result<(), Error> {
+    // As many as a kernel can be built for (`NR_CPUS`); what is longer than its own mask it does not read.
+    static ALL: [u64; 8192 / 64] = [u64::MAX; _];
+    let call = libc::SYS_sched_setaffinity;
+    // SAFETY: the kernel reads at most as many bytes as the array has.
+    check("sched_setaffinity", unsafe { libc::syscall(call, 0, size_of_val(&ALL), &raw const ALL) })
+}
+
 /// ioprio_set(2) of this process's process group: `class` is one of `IOPRIO_CLASS_*`.
 ///
 /// # Errors

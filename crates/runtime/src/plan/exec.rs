@@ -92,7 +92,6 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
     launch.extend(process.oom_score_adj().map(namespaces::Op::OomScoreAdj));
     let mut list = vec![
         Section::Namespaces(launch),
-        Section::Privileges(Affinity::of(process)?.after.into_iter().collect()),
         Section::Process(vec![
             Op::Stage(c"davit:exec".to_owned()),
             Op::DieWithRuntime,
@@ -115,6 +114,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         let send = Op::SendConsole { slot: slot::MASTER, plain_newlines };
         list.push(Section::Process(vec![send]));
     }
+    list.push(Section::Privileges(vec![Affinity::of(process)?.after]));
     list.push(Section::Process(session(process)));
     list.extend(last);
     Ok(InitPlan { sections: list, channel: -1, slots: Vec::new(), preserved: options.preserved() })

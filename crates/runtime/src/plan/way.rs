@@ -46,6 +46,7 @@ impl Way<'_> {
         }
         Ok(vec![
             Section::Namespaces(self.launch()),
+            Section::Privileges(vec![privileges::Op::AnyProcessor]),
             Section::Process(begin),
             Section::Namespaces(self.namespaces.enter.clone()),
             Section::Process(entered),
