@@ -171,13 +171,13 @@ fn the_affinity_of_the_caller_is_not_the_containers() {
     let confined = |c: Container| c.by(&["taskset", "-c", "0"]);
     assert_eq!(confined(Container::sh(script)).run().ok().out.trim(), all);
 
-    let c = confined(Container::sleeper());
+    let c = confined(Container::sh("echo ready; exec sleep 1000"));
     let seen = c.path("seen");
     let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("{script} >{seen}")] }]);
     let c = c.with(|c| c["hooks"] = json!({ "createRuntime": hook }));
     c.write();
-    let foreground = c.run_call(&[]).spawn();
-    c.until_status("running");
+    let mut foreground = c.run_call(&[]).spawn();
+    foreground.until_out("ready");
     assert_eq!(processors(&c.pid().to_string()), all);
     assert_eq!(c.ask(script).trim(), all);
     // What is the caller's own stays as it wanted it.

@@ -36,7 +36,7 @@ pub(crate) struct Start<'a> {
     /// Descriptors that the plan names.
     pub slots: Slots,
     /// Puts the plan's bytes into a file that can be read from its beginning.
-    pub file: &'a dyn Fn(&[u8]) -> Result<OwnedFd>,
+    pub file: &'a dyn Fn(Vec<u8>) -> Result<OwnedFd>,
 }
 
 /// A process that was started, and the conversation with it.
@@ -86,7 +86,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     start.plan.channel = theirs.as_fd().as_raw_fd();
     start.plan.slots = start.slots.iter().map(|(slot, fd)| (slot, fd.as_raw_fd())).collect();
     let encoded = start.plan.encode()?;
-    let bytes = (start.file)(&encoded)?;
+    let length = encoded.len();
+    let bytes = (start.file)(encoded)?;
     let file = program::protected().within(|| "protect davit's own program")?;
     let plan = Rc::new(start.plan);
     let conversation = Conversation::new(ours, Walked::Here(Rc::clone(&plan)), plan.hooks())?;
@@ -102,7 +103,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let number = |number: String| {
         std::ffi::CString::new(number).map_err(|_| Error::new("place of the plan"))
     };
-    let argv = [name, number(bytes.as_raw_fd().to_string())?, number(encoded.len().to_string())?];
+    let argv = [name, number(bytes.as_raw_fd().to_string())?, number(length.to_string())?];
     let one_processor = OneProcessor::stay();
     let child = namespaces::launch(&Launch {
         born: start.born,

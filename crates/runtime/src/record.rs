@@ -297,6 +297,14 @@ pub struct Kept {
 }
 
 impl Kept {
+    fn join(plan: Vec<u8>, base: &[u8]) -> Vec<u8> {
+        let length = u64::try_from(plan.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let mut bytes = plan;
+        bytes.extend_from_slice(base);
+        bytes.extend_from_slice(&length);
+        bytes
+    }
+
     fn parse(mut bytes: Vec<u8>) -> Option<Self> {
         let (_, length) = bytes.split_last_chunk()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
@@ -318,7 +326,7 @@ impl Kept {
     /// # Errors
     /// Bytes of another version.
     pub fn base(&self) -> Result<Base> {
-        crate::bundle::from_json(&self.base).within(|| PLAN)
+        Base::decode(&self.base).within(|| PLAN)
     }
 }
 
@@ -429,10 +437,8 @@ impl Entry {
     ///
     /// # Errors
     /// ENOSPC and the like.
-    pub fn write_plan(&self, plan: &[u8], base: &Base) -> Result<OwnedFd> {
-        let base = to_json(base)?;
-        let length = u64::try_from(plan.len()).unwrap_or(u64::MAX).to_le_bytes();
-        self.write(PLAN, &[plan, &base, &length].concat()).within(|| PLAN)
+    pub fn write_plan(&self, plan: Vec<u8>, base: &[u8]) -> Result<OwnedFd> {
+        self.write(PLAN, &Kept::join(plan, base)).within(|| PLAN)
     }
 
     /// What [`Entry::write_plan`] has kept.
@@ -549,8 +555,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_apart_where_it_was_put_together() {
-        let bytes = [b"plan{}".as_slice(), &4u64.to_le_bytes()].concat();
-        let kept = Kept::parse(bytes).unwrap();
+        let kept = Kept::parse(Kept::join(b"plan".to_vec(), b"{}")).unwrap();
         assert_eq!((kept.plan.as_slice(), kept.base.as_slice()), (&b"plan"[..], &b"{}"[..]));
         for damaged in [b"".as_slice(), b"x", &[b"x".as_slice(), &2u64.to_le_bytes()].concat()] {
             assert!(Kept::parse(damaged.to_vec()).is_none());

@@ -79,7 +79,8 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan)?;
     let undertaking = Undertaking::new(record, entry, notifies);
-    let (init, record, entry) = undertaking.carry_out(&mut plan, &bundle, request, slots, &root)?;
+    let (init, record, entry) =
+        undertaking.carry_out(&mut plan, &mut bundle, request, slots, &root)?;
     let warnings = std::mem::take(&mut plan.warnings);
     Ok(Created { init, entry, record, root, warnings, proxy: None })
 }

@@ -143,7 +143,7 @@ pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
             moves: Vec::new(),
             cgroup,
             slots,
-            file: &program::in_memory,
+            file: &|bytes| program::in_memory(&bytes),
         })
     };
     let agent = agent::call(&record)?;

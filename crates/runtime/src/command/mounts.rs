@@ -55,7 +55,7 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
         Error::from(failure.error).within(step.unwrap_or_default())
     })?;
     let mut process = execute::start(Start {
-        file: &program::in_memory,
+        file: &|bytes| program::in_memory(&bytes),
         plan: inside,
         born: &[],
         id_maps: None,

@@ -53,7 +53,7 @@ impl Undertaking {
     pub(super) fn carry_out(
         mut self,
         plan: &mut Plan,
-        bundle: &Bundle,
+        bundle: &mut Bundle,
         request: &CreateRequest,
         slots: Slots,
         root: &Root,
@@ -67,7 +67,7 @@ impl Undertaking {
     fn make(
         &mut self,
         plan: &mut Plan,
-        bundle: &Bundle,
+        bundle: &mut Bundle,
         request: &CreateRequest,
         mut slots: Slots,
     ) -> Result<Started> {
@@ -108,7 +108,7 @@ impl Undertaking {
             let step = plan.raise.get(failure.op).map(ToString::to_string);
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
-        let base = base(plan, bundle)?;
+        let base = base(plan, bundle)?.encode()?;
         if ahead {
             plan.init.go_ahead();
         }
@@ -289,9 +289,10 @@ fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()
     Ok(())
 }
 
-fn base(plan: &Plan, bundle: &Bundle) -> Result<plan::Base> {
-    let spec = &bundle.spec;
-    let process = spec.process().clone().ok_or_else(|| Error::new("process: is missing"))?;
+/// Takes the process out of the bundle: with the plan it has done its part, and its environment may be large.
+fn base(plan: &Plan, bundle: &mut Bundle) -> Result<plan::Base> {
+    let spec = &mut bundle.spec;
+    let process = spec.process_mut().take().ok_or_else(|| Error::new("process: is missing"))?;
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     Ok(plan::Base {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessOptions;
 use super::program::{Confinement, sections, session};
+use crate::bundle::from_json;
 use crate::check::check_process;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::slot;
 use crate::step::{InitPlan, Op, Section};
@@ -40,6 +41,30 @@ pub struct Base {
     /// Whether its plan has a system call filter.
     #[serde(default)]
     pub has_filter: bool,
+}
+
+impl Base {
+    /// JSON looks at each byte of a text, and an environment may be large: it stands beside it.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn encode(mut self) -> Result<Vec<u8>> {
+        let env = self.process.env_mut().take();
+        let json = serde_json::to_string(&self).map_err(|error| Error::new(error.to_string()))?;
+        postcard::to_stdvec(&(env, json)).map_err(|error| Error::new(error.to_string()))
+    }
+
+    /// What [`Base::encode`] made.
+    ///
+    /// # Errors
+    /// Bytes of another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let (env, json): (_, &str) =
+            postcard::from_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
+        let mut base: Self = from_json(json.as_bytes())?;
+        base.process.set_env(env);
+        Ok(base)
+    }
 }
 
 /// All that a plan is made from.
