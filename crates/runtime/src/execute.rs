@@ -169,7 +169,7 @@ impl Started {
         }
         loop {
             let heard = self.conversation.listen();
-            // What is done now is for nobody who waits, and other programs may be called.
+            // From here on each has work of its own, and other programs may be called.
             self.one_processor = None;
             let (message, descriptor) = match heard? {
                 Heard::Said(message, descriptor) => (message, descriptor),
