@@ -23,6 +23,13 @@ pub fn missing_controllers() -> Option<&'static str> {
     (!["memory", "cpu", "pids"].into_iter().all(there)).then_some("needs cgroup controllers")
 }
 
+/// The kernel's version.
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("osrelease");
+    let mut numbers = release.split('.').map(|number| number.parse().expect("a number"));
+    (numbers.next().expect("major"), numbers.next().expect("minor"))
+}
+
 /// The root of every cgroup hierarchy that is mounted here.
 pub fn cgroup_roots() -> Vec<PathBuf> {
     if has_pure_cgroup_v2() {

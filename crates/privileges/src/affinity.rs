@@ -10,8 +10,8 @@ use crate::{Error, Op, ranges};
 pub struct Affinity {
     /// Before the container's cgroup is entered; `None` leaves it to the caller.
     pub before: Option<Op>,
-    /// In the container's cgroup.
-    pub after: Op,
+    /// In the container's cgroup; `None` leaves it to the kernel.
+    pub after: Option<Op>,
 }
 
 impl Affinity {
@@ -27,11 +27,11 @@ impl Affinity {
                 .map(|cpus| Some(Op::Affinity { r#final: field == "final", cpus }))
                 .map_err(|reason| Error::Affinity { field, reason }),
         };
+        let before = op("initial", spec.and_then(|spec| spec.initial().as_ref()))?;
         let after = op("final", spec.and_then(|spec| spec.cpu_affinity_final().as_ref()))?;
-        Ok(Self {
-            before: op("initial", spec.and_then(|spec| spec.initial().as_ref()))?,
-            after: after.unwrap_or(Op::AnyProcessor),
-        })
+        // Where only `initial` is given, nothing changes afterwards (config.md).
+        let any = before.is_none().then_some(Op::AnyProcessor);
+        Ok(Self { before, after: after.or(any) })
     }
 }
 
@@ -41,24 +41,24 @@ mod tests {
 
     use super::*;
 
-    fn planned(affinity: Value) -> Result<(Option<String>, String), String> {
+    fn planned(affinity: Value) -> Result<[Option<String>; 2], String> {
         let user = json!({ "uid": 0, "gid": 0 });
         let process = json!({ "cwd": "/", "user": user, "execCPUAffinity": affinity });
         let planned = Affinity::of(&serde_json::from_value(process).unwrap());
         let planned = planned.map_err(|error| error.to_string())?;
-        Ok((planned.before.map(|op| op.to_string()), planned.after.to_string()))
+        Ok([planned.before, planned.after].map(|op| op.map(|op| op.to_string())))
     }
 
     #[test]
     fn each_list_is_for_its_moment() {
         let initial = Some("process.execCPUAffinity.initial 7".to_owned());
-        let last = "process.execCPUAffinity.final 0-3,7".to_owned();
-        let any = Op::AnyProcessor.to_string();
+        let last = Some("process.execCPUAffinity.final 0-3,7".to_owned());
+        let any = Some(Op::AnyProcessor.to_string());
         let both = json!({ "initial": "7", "final": "0-3,7" });
-        assert_eq!(planned(both).unwrap(), (initial.clone(), last.clone()));
-        assert_eq!(planned(json!({ "initial": "7" })).unwrap(), (initial, any.clone()));
-        assert_eq!(planned(json!({ "final": "0-1,2,3,7" })).unwrap(), (None, last));
-        assert_eq!(planned(json!({})).unwrap(), (None, any));
+        assert_eq!(planned(both).unwrap(), [initial.clone(), last.clone()]);
+        assert_eq!(planned(json!({ "initial": "7" })).unwrap(), [initial, None]);
+        assert_eq!(planned(json!({ "final": "0-1,2,3,7" })).unwrap(), [None, last]);
+        assert_eq!(planned(json!({})).unwrap(), [None, any]);
     }
 
     #[test]

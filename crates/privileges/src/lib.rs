@@ -151,6 +151,12 @@ impl fmt::Display for Op {
 }
 
 impl Op {
+    /// Whether it says on which processors the process runs.
+    #[must_use]
+    pub const fn says_where_to_run(&self) -> bool {
+        matches!(self, Self::AnyProcessor | Self::Affinity { .. })
+    }
+
     /// What the user can do about this step's error, where the errno alone does not say it.
     #[must_use]
     pub fn hint(&self, errno: Errno) -> Option<&'static str> {

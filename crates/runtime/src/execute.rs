@@ -104,7 +104,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
         std::ffi::CString::new(number).map_err(|_| Error::new("place of the plan"))
     };
     let argv = [name, number(bytes.as_raw_fd().to_string())?, number(length.to_string())?];
-    let one_processor = OneProcessor::stay();
+    let one_processor = plan.says_where_to_run().then(OneProcessor::stay).flatten();
     let child = namespaces::launch(&Launch {
         born: start.born,
         cgroup: start.cgroup,

@@ -194,6 +194,15 @@ impl InitPlan {
         })
     }
 
+    /// Whether it says where the process runs in the end, wherever it runs until then.
+    #[must_use]
+    pub fn says_where_to_run(&self) -> bool {
+        self.sections.iter().any(|section| match section {
+            Section::Privileges(ops) => ops.iter().any(privileges::Op::says_where_to_run),
+            _ => false,
+        })
+    }
+
     /// Takes out the place where it waits when it is created. Until [`Op::Outlive`] it still dies with the runtime, and
     /// after that it is noticed by [`Op::Announce`].
     pub fn go_ahead(&mut self) {

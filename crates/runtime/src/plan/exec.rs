@@ -139,7 +139,7 @@ pub fn exec(inputs: &ExecInputs<'_>) -> Result<InitPlan> {
         let send = Op::SendConsole { slot: slot::MASTER, plain_newlines };
         list.push(Section::Process(vec![send]));
     }
-    list.push(Section::Privileges(vec![Affinity::of(process)?.after]));
+    list.push(Section::Privileges(Affinity::of(process)?.after.into_iter().collect()));
     list.push(Section::Process(session(process)));
     list.extend(last);
     Ok(InitPlan { sections: list, channel: -1, slots: Vec::new(), preserved: options.preserved() })
