@@ -70,9 +70,9 @@ order = sorted(patterns, key=lambda name: [image not in patterns[name] for image
 print(f"{len(order)} names, {sum(size for _, size, name in symbols if pattern(name) in patterns)} bytes", file=sys.stderr)
 print("""/* What the usual commands execute stands together, by who executes it: fewer pages are touched. So does what
    assembly brings, in sections without a name of their own: it is what every start needs; and what every end
-   needs, which would be the very last. Constants share a
-   segment with the headers of the file, for each segment has its price in each execve(2). The arena comes
-   last, so that all small variables share a page with its beginning.
+   needs, which would be the very last. Constants share a segment with the headers of the file, for each segment
+   has its price in each execve(2). The arena comes last, so that all small variables share a page with its
+   beginning.
    Made by `make link-order`; names that are no more do no harm. */
 SECTIONS
 {

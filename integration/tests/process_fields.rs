@@ -134,6 +134,9 @@ fn memory_policy_faults_are_named() {
     }
 }
 
+/// Prints the processors that a process in a container may run on.
+const PROCESSORS: &str = "grep Cpus_allowed_list /proc/self/status | cut -f2";
+
 /// The processors that a process may run on, as the kernel lists them.
 fn processors(pid: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
@@ -146,7 +149,6 @@ fn exec_cpu_affinity() {
     davit_only!("the peers of distributions are too old");
     let all = processors("self");
     skip_if!((all != "0" && !all.starts_with("0-")).then_some("needs the processors from 0"));
-    let script = "grep Cpus_allowed_list /proc/self/status | cut -f2";
     let running = |affinity: Value| {
         let c = Container::sleeper().with(|c| c["process"]["execCPUAffinity"] = affinity);
         c.create().start();
@@ -154,12 +156,12 @@ fn exec_cpu_affinity() {
         assert_eq!(processors(&c.pid().to_string()), all);
         c
     };
-    assert_eq!(running(json!({ "final": "0" })).ask(script).trim(), "0");
-    assert_eq!(running(json!({ "initial": "0", "final": all })).ask(script).trim(), all);
-    assert_eq!(running(json!({ "initial": "", "final": "" })).ask(script).trim(), all);
+    assert_eq!(running(json!({ "final": "0" })).ask(PROCESSORS).trim(), "0");
+    assert_eq!(running(json!({ "initial": "0", "final": all })).ask(PROCESSORS).trim(), all);
+    assert_eq!(running(json!({ "initial": "", "final": "" })).ask(PROCESSORS).trim(), all);
     // Without a final list the kernel decides (config.md): before Linux 6.2 a cpuset gave all that it has.
     let kept = if host::kernel() < (6, 2) { all.as_str() } else { "0" };
-    assert_eq!(running(json!({ "initial": "0" })).ask(script).trim(), kept);
+    assert_eq!(running(json!({ "initial": "0" })).ask(PROCESSORS).trim(), kept);
 }
 
 /// The containers of a service that a manager confines to some processors run on all that their cpuset has.
@@ -168,19 +170,19 @@ fn the_affinity_of_the_caller_is_not_the_containers() {
     davit_only!("runc does it from 1.3.1 on, crun from 1.9.2");
     let all = processors("self");
     skip_if!((!all.starts_with("0-")).then_some("needs several processors"));
-    let script = "grep Cpus_allowed_list /proc/self/status | cut -f2";
     let confined = |c: Container| c.by(&["taskset", "-c", "0"]);
-    assert_eq!(confined(Container::sh(script)).run().ok().out.trim(), all);
+    assert_eq!(confined(Container::sh(PROCESSORS)).run().ok().out.trim(), all);
 
     let c = confined(Container::sh("echo ready; exec sleep 1000"));
     let seen = c.path("seen");
-    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("{script} >{seen}")] }]);
+    let hook =
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("{PROCESSORS} >{seen}")] }]);
     let c = c.with(|c| c["hooks"] = json!({ "createRuntime": hook }));
     c.write();
     let mut foreground = c.run_call(&[]).spawn();
     foreground.until_out("ready");
     assert_eq!(processors(&c.pid().to_string()), all);
-    assert_eq!(c.ask(script).trim(), all);
+    assert_eq!(c.ask(PROCESSORS).trim(), all);
     // What is the caller's own stays as it wanted it.
     assert_eq!(processors(&foreground.pid().to_string()), "0");
     assert_eq!(std::fs::read_to_string(seen).expect("the hook").trim(), "0");

@@ -297,9 +297,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    fn join(plan: Vec<u8>, base: &[u8]) -> Vec<u8> {
-        let length = u64::try_from(plan.len()).unwrap_or(u64::MAX).to_le_bytes();
-        let mut bytes = plan;
+    fn join(mut bytes: Vec<u8>, base: &[u8]) -> Vec<u8> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes();
         bytes.extend_from_slice(base);
         bytes.extend_from_slice(&length);
         bytes

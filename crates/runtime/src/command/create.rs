@@ -76,11 +76,11 @@ pub fn create(root: Root, id: &Id, request: &CreateRequest) -> Result<Created> {
     let Planned { plan, slots, uid } = plan_here(id, &mut bundle, &request.options)?;
     let mut plan = ManuallyDrop::new(plan);
     check_terminal(&bundle, request)?;
+    let base = base(&plan, &mut bundle)?.encode()?;
     let entry = root.create(id)?;
     let record = record(id, &bundle, uid, &plan)?;
     let undertaking = Undertaking::new(record, entry, notifies);
-    let (init, record, entry) =
-        undertaking.carry_out(&mut plan, &mut bundle, request, slots, &root)?;
+    let (init, record, entry) = undertaking.carry_out(&mut plan, &base, request, slots, &root)?;
     let warnings = std::mem::take(&mut plan.warnings);
     Ok(Created { init, entry, record, root, warnings, proxy: None })
 }
@@ -131,6 +131,28 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
         inner_hooks: plan.init.hooks(),
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
+    })
+}
+
+/// What `exec` will need. Takes the process out of the bundle: with the plan it has done its part, and its environment
+/// may be large.
+fn base(plan: &Plan, bundle: &mut Bundle) -> Result<plan::Base> {
+    let spec = &mut bundle.spec;
+    let process = spec.process_mut().take().ok_or_else(|| Error::new("process: is missing"))?;
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    Ok(plan::Base {
+        process,
+        personality: linux.and_then(|linux| linux.personality().clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+        kinds: plan::kinds(spec),
+        setgroups: plan.setgroups,
+        keep_groups: plan.keep_groups,
+        mount_label: linux
+            .and_then(|linux| linux.mount_label().clone())
+            .filter(|label| !label.is_empty()),
+        devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
+        has_filter: plan.init.filter().is_some(),
     })
 }
 

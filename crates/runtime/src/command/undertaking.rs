@@ -13,12 +13,11 @@ use sys::{During, Slots};
 
 use super::create::CreateRequest;
 use super::want_of_memory::with_want_of_memory;
-use crate::bundle::Bundle;
 use crate::error::{Error, Result, Within};
 use crate::execute::{self, Progress, Start, Started};
 use crate::handover;
 use crate::hook::Output;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::process::Process;
 use crate::record::{Entry, Record, Root, Stage};
 use crate::slot;
@@ -46,19 +45,20 @@ impl Undertaking {
         Self { record, entry, init: None, notifies, owns_cgroup: false, built: Cell::new(false) }
     }
 
-    /// Makes the container up to the point where its init waits, or is the user's program already.
+    /// Makes the container up to the point where its init waits, or is the user's program already. `base` is kept
+    /// behind its plan.
     ///
     /// # Errors
     /// What could not be done; everything before it is taken back.
     pub(super) fn carry_out(
         mut self,
         plan: &mut Plan,
-        bundle: &mut Bundle,
+        base: &[u8],
         request: &CreateRequest,
         slots: Slots,
         root: &Root,
     ) -> Result<(Started, Record, Entry)> {
-        match self.make(plan, bundle, request, slots) {
+        match self.make(plan, base, request, slots) {
             Ok(init) => Ok((init, self.record, self.entry)),
             Err(error) => Err(self.undo(root, error)),
         }
@@ -67,7 +67,7 @@ impl Undertaking {
     fn make(
         &mut self,
         plan: &mut Plan,
-        bundle: &mut Bundle,
+        base: &[u8],
         request: &CreateRequest,
         mut slots: Slots,
     ) -> Result<Started> {
@@ -108,7 +108,6 @@ impl Undertaking {
             let step = plan.raise.get(failure.op).map(ToString::to_string);
             Error::from(failure.error).within(step.unwrap_or_default())
         })?;
-        let base = base(plan, bundle)?.encode()?;
         if ahead {
             plan.init.go_ahead();
         }
@@ -119,7 +118,7 @@ impl Undertaking {
             moves: plan.moves.clone(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             slots: outside.slots,
-            file: &|bytes| self.entry.write_plan(bytes, &base),
+            file: &|bytes| self.entry.write_plan(bytes, base),
         })?;
         let pid = init.pid.as_raw();
         self.init = Some(init);
@@ -135,7 +134,7 @@ impl Undertaking {
         }
         let hooks = |pid: Pid| {
             self.built.set(true);
-            run_hooks(plan, &self.record, &bundle.directory, pid)
+            run_hooks(plan, &self.record, pid)
         };
         let progress = init.listen(&hooks);
         let progress = progress.map_err(|error| with_want_of_memory(error, &self.record))?;
@@ -279,35 +278,14 @@ pub(super) fn explain(op: Option<&cgroups::Op>, error: &sys::Error, said: &str) 
     }
 }
 
-fn run_hooks(plan: &Plan, record: &Record, bundle: &Path, pid: Pid) -> Result<()> {
+fn run_hooks(plan: &Plan, record: &Record, pid: Pid) -> Result<()> {
     let output = Output::open(&plan.hook_output)?;
     for (hook, status) in &plan.hooks {
         let id = record.id.as_str();
-        let (before, after) = state::for_hook(id, status, bundle, &record.annotations);
-        hook.run(&format!("{before}{pid}{after}"), Some(bundle), &output)?;
+        let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
+        hook.run(&format!("{before}{pid}{after}"), Some(&record.bundle), &output)?;
     }
     Ok(())
-}
-
-/// Takes the process out of the bundle: with the plan it has done its part, and its environment may be large.
-fn base(plan: &Plan, bundle: &mut Bundle) -> Result<plan::Base> {
-    let spec = &mut bundle.spec;
-    let process = spec.process_mut().take().ok_or_else(|| Error::new("process: is missing"))?;
-    let linux = spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    Ok(plan::Base {
-        process,
-        personality: linux.and_then(|linux| linux.personality().clone()),
-        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
-        kinds: plan::kinds(spec),
-        setgroups: plan.setgroups,
-        keep_groups: plan.keep_groups,
-        mount_label: linux
-            .and_then(|linux| linux.mount_label().clone())
-            .filter(|label| !label.is_empty()),
-        devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
-        has_filter: plan.init.filter().is_some(),
-    })
 }
 
 /// Writes the pid whole: an engine that sees the file sees all of it.
