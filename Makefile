@@ -7,36 +7,36 @@ ARCH := $(shell uname -m)
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-# What ran, for `make conformance`.
+# The log of the tests that ran, for `make conformance`.
 RAN := target/tests.log
 
-# Where man(1) and the shells look.
+# The directories of man(1) and of the shells.
 MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test unit integration engines bench bench-exact profile link-order \
+.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain faults fuzz engines bench bench-exact profile release \
 	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
 
-## toolchain: installs Debian's newest Rust where there is none (as root; rustup's is as good)
+## toolchain: installs Debian's newest Rust if there is none (as root; rustup works as well)
 toolchain:
 	@command -v $(CARGO) >/dev/null || { \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends rustc-web cargo-web gcc libc6-dev >/dev/null; }
 
-## musl: installs what a build with musl takes: with rustup, or (as root) from Debian's packages
+## musl: installs the requirements of a build with musl: with rustup, or (as root) from Debian's packages
 musl: toolchain
 	@if command -v rustup >/dev/null; then rustup target add $(ARCH)-unknown-linux-musl; else \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends rustc-web cargo-web rust-web-src musl-tools gcc libc6-dev >/dev/null; fi
 
-## build: the static release binary, at target/davit; with musl where that is installed
+## build: builds the static release binary, target/davit; with musl if that is installed
 build: toolchain
 	CARGO="$(CARGO)" contrib/build.sh
 
-## install: davit, its manual and completions, and podman's configuration for it
+## install: installs davit, its manual and completions, and podman's configuration for it
 install: build
 	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit
 	install -d $(DESTDIR)$(MAN) $(dir $(COMPLETIONS))
@@ -50,92 +50,126 @@ install: build
 	sed 's|@BINDIR@|$(PREFIX)/bin|g' contrib/containers.conf.d/50-davit.conf.in \
 		> $(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
-## uninstall: takes back what install did
+## uninstall: removes the files that install installed
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)$(MAN)/davit.8 $(DESTDIR)$(MAN)/davit-*.8 $(COMPLETIONS) \
 		$(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
-## demo: runs a container from a bundle made on the spot
+## demo: runs a container from a bundle that is made by the script
 demo: build
 	@contrib/demo.sh target/davit
 
-## deps: what the tests need, from Debian's packages (as root)
+## deps: installs the packages that the tests need, from Debian (as root)
 deps:
 	@contrib/test-deps.sh
 
-## test: everything: unit, property, snapshot, integration and podman tests
+## test: runs everything: unit, property, snapshot, integration and podman tests; DAVIT_SKIPS=ENVIRONMENT fails on a
+##   skipped test that integration/skips.expected does not list for it
 test: deps build
 	$(CARGO) test --locked --workspace --exclude integration 2>&1 | tee $(RAN)
 	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration 2>&1 | tee -a $(RAN)
+	@[ -z "$(DAVIT_SKIPS)" ] && ! command -v python3 >/dev/null || integration/skips.py $(RAN) $(DAVIT_SKIPS)
 
-## unit: the tests of the crates, without the binary
+## skips: lists the tests that the last `make test` skipped, as rows for integration/skips.expected
+skips:
+	@integration/skips.py --list $(RAN)
+
+## unit: runs the tests of the crates, without the binary
 unit: toolchain
 	$(CARGO) test --locked --workspace --exclude integration
 
-## integration: the tests of the binary; RUNTIME=runc or crun runs the same with a peer
+## integration: runs the tests of the binary; RUNTIME=runc or crun runs them with another runtime
 integration: deps build
 	DAVIT=$(CURDIR)/target/davit RUNTIME=$(or $(RUNTIME),davit) $(CARGO) test --locked -p integration
 
-## engines: podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
+## test-plain: common commands of a build without the arena, the own entry and the own memcpy (as root)
+test-plain: deps
+	OUTPUT=target/davit-plain CARGO="$(CARGO)" contrib/build.sh --features plain
+	DAVIT=$(CURDIR)/target/davit-plain RUNTIME=davit $(CARGO) test --locked -p integration \
+		--test run --test exec --test lifecycle --test descriptors
+
+## faults: fails and kills every command at every system call (as root); `make test` tries a part of them
+faults: deps build
+	DAVIT_FAULTS=all DAVIT=$(CURDIR)/target/davit RUNTIME=davit $(CARGO) test --locked -p integration --test fault_injection
+
+## fuzz: fuzzes each parser for FUZZ_SECONDS (60), with a nightly toolchain; skipped without one
+fuzz:
+	@fuzz/run
+
+## engines: tests podman, containerd, docker and buildah with RUNTIME (davit, runc, crun), as a table
 engines: deps build
 	@DAVIT=$(CURDIR)/target/davit CARGO=$(CARGO) contrib/engines.sh $(or $(RUNTIME),davit)
 
-## bench: davit, crun, runc and the least that the kernel asks for, as a table (as root)
+## bench: davit, crun, runc and the floor (a minimal C program), as a table (as root)
 bench: build
-	@integration/bench/setup.sh
+	@bench/setup.sh
 	@$(CARGO) build --locked --quiet --release -p bench
-	@DAVIT=target/davit BENCH_CACHE=integration/bench/cache target/release/bench $(BENCH) \
+	@DAVIT=target/davit BENCH_CACHE=bench/cache target/release/bench $(BENCH) \
 		--write docs/performance.md docs/performance.svg
 
 ## bench-exact: counts the instructions of the usual commands, in the virtual machine, and fails if davit's are
-##   more than 2 % above those that docs/performance.md keeps; KEEP=1 puts the new ones there instead
+##   more than 2 % above those in docs/performance.md; KEEP=1 records the new ones there instead
 bench-exact: build
 	@$(CARGO) build --locked --quiet --release -p bench
-	@integration/bench/exact.sh $(if $(KEEP),--keep)
+	@bench/exact.sh $(if $(KEEP),--keep)
 
-## profile: where the time of `davit run` goes, call by call, beside the floor's (as root)
+## profile: shows where the time of `davit run` goes, system call by system call, beside the floor (as root)
 profile: build
-	@integration/bench/setup.sh
-	@integration/bench/profile.sh
+	@bench/setup.sh
+	@bench/profile.sh
 
-## link-order: traces the usual commands, for the order of functions in the binary (as root)
-link-order: build
-	@integration/bench/setup.sh
-	@integration/bench/profile.sh order
+## release: the same as build, with the functions in the order of a trace of the common commands (as root)
+release: build
+	@bench/setup.sh programs
+	@bench/profile.sh order
+	LINK_ORDER=$$(realpath $${CARGO_TARGET_DIR:-target}/link-order.ld) CARGO="$(CARGO)" contrib/build.sh
 
-## conformance: opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
+## conformance: runs opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
 conformance: build
 	@conformance/spec/check
 	@conformance/build target/conformance
 	@conformance/run --kit target/conformance/kit \
 		$(addprefix --runtime ,$(patsubst davit,target/davit,$(or $(RUNTIME),davit)))
 
-## conformance-vm: the same on cgroup v2, in the virtual machine
+## conformance-vm: runs the same on cgroup v2, in the virtual machine
 conformance-vm: build
 	@conformance/build target/conformance
 	@integration/vm/run --with target/conformance/kit --with conformance \
 		--command 'conformance/guest kit $(patsubst davit,$$DAVIT,$(or $(RUNTIME),davit))'
 
-## vm: the guest of test-vm, from Debian's packages (as root; kept until its recipe changes)
+## vm: builds the image of the virtual machine from Debian's packages (as root; cached)
 vm:
 	@integration/vm/build
 
-## test-vm: the tests and the conformance suite in a virtual machine with systemd and cgroup v2; with VM= only the
-##   tests, and these options of integration/vm/run
+## test-vm: runs the tests and the conformance suite in a virtual machine with systemd and cgroup v2; with VM=
+##   only the tests, with these options of integration/vm/run
 test-vm: build
 	@CARGO="$(CARGO)" integration/vm/run --results target/test-vm $(VM)
 	@$(if $(VM),,$(MAKE) --no-print-directory conformance-vm)
 
-## test-vm-engines: the tests of the engines in that machine
+## test-vm-engines: the tests of the engines in that virtual machine
 test-vm-engines: build
 	@CARGO="$(CARGO)" integration/vm/run --plan engines --minutes 60 --suite-seconds 1200 --results target/test-vm
 
-## lint: formatting, clippy with denied warnings, unsafe only in crates/sys
+# The files that may use `unsafe` (docs/decisions/0016).
+UNSAFE := crates/sys crates/memory crates/namespaces/src/launch.rs crates/namespaces/src/apply.rs \
+	crates/runtime/src/init.rs crates/cgroups/tests/kernel.rs
+
+## lint: checks formatting, clippy and rustdoc without warnings, dependencies (deny.toml), the files with unsafe
+##   (docs/decisions/0016), words and sizes (contrib/lint)
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	@! git grep -nE '\bunsafe\b *(\{|fn|impl|extern)' -- 'crates/*.rs' ':!crates/sys' \
-		|| { echo "unsafe outside crates/sys"; exit 1; }
+	$(CARGO) check --locked --quiet -p davit-runtime --features fuzzing
+	@# No linker runs, so the path is only a name: libFuzzer itself is not compiled.
+	CUSTOM_LIBFUZZER_PATH=/usr/lib/libFuzzer.a \
+		$(CARGO) check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --workspace
+	CARGO="$(CARGO)" contrib/deny.sh
+	contrib/lint/words
+	contrib/lint/sizes
+	@! git grep -nE '\bunsafe\b *(\{|fn|impl|extern|\()|allow\(unsafe_code' -- 'crates/*.rs' \
+		$(UNSAFE:%=':!%') || { echo "unsafe outside of: $(UNSAFE)"; exit 1; }
 
 ## fmt: formats the code
 fmt:

@@ -9,11 +9,15 @@ cargo=${CARGO:-cargo}
 built=${CARGO_TARGET_DIR:-target}
 output=${OUTPUT:-target/davit}
 musl=$(uname -m)-unknown-linux-musl
-# With names that tell instances of a generic function apart: link-order.ld names functions.
+# The names in linker scripts are those of v0, which tell instances of a generic function apart.
 flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
-flags="$flags -C link-arg=-Wl,-T,$PWD/contrib/link-order.ld"
-# Where each function is: for whoever makes that order.
-flags="$flags -C link-arg=-Wl,-Map=$(realpath -m "$built")/davit.map"
+# With the order of functions in the file LINK_ORDER, if there is one (`make release`).
+mkdir -p "$built"
+built=$(realpath "$built")
+cat contrib/link.ld ${LINK_ORDER:+"$LINK_ORDER"} >"$built/link.ld"
+flags="$flags -C link-arg=-Wl,-T,$built/link.ld -C link-arg=-Wl,--no-eh-frame-hdr"
+# The position of each function, for the trace.
+flags="$flags -C link-arg=-Wl,-Map=$built/davit.map"
 sysroot=$(rustc --print sysroot)
 
 has_std() {
@@ -41,5 +45,6 @@ fi
 RUSTFLAGS="$flags" $cargo build --locked --release -p davit --target "$target" "$@"
 # A copy, and not a link: what a linker has written lies in the page cache in small pieces, and a process
 # takes up to a third longer to start from it than from a file that was written in one go.
+mkdir -p "$(dirname "$output")"
 cp -f "$built/$target/release/davit" "$output.new"
 mv -f "$output.new" "$output"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs a container from an OCI bundle that is made on the spot, with nothing to download: its root
-# is an overlay of this machine's own root (read-only) and a tmpfs (for the writes).
+# Runs a container from an OCI bundle that this script makes, without a download: its root is an
+# overlay of the host's root (read-only) and a tmpfs (for the changes).
 set -eu
 
 davit=$(realpath "${1:-target/davit}")
@@ -8,7 +8,7 @@ bundle=$(mktemp -d "${TMPDIR:-/tmp}/davit-demo.XXXXXX")
 name="davit-demo-$$"
 trap 'rm -rf "$bundle"' EXIT INT TERM
 
-# What the container shows. It is this machine's own shell and tools that run in there.
+# The program of the container, which uses the host's shell and tools.
 cat > "$bundle/show.sh" <<'SHOW'
 say() { printf '  %-13s %s\n' "$1" "$2"; }
 status() { sed -n "s/^$1:[[:space:]]*//p" /proc/self/status; }
@@ -31,7 +31,7 @@ user=""
 gid=', "gid=5"'
 layers="/"
 usr=""
-# An ordinary user is root in a user namespace of its own. There the kernel takes no layer with
+# An unprivileged user is root in a user namespace of its own. There the kernel takes no layer with
 # other mounts below it, as / is: the layer is a skeleton that /usr is bound into.
 if [ "$(id -u)" -ne 0 ]; then
     mkdir -p "$bundle/root/etc" "$bundle/root/usr"

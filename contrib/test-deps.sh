@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, or the packages that are named, from Debian. As an ordinary user it
-# only says what is missing; tests that need it say so and skip. `--list` only names the packages.
+# Installs the packages that the tests need, or those in the arguments, from Debian. As an unprivileged
+# user it only lists the missing ones, and tests that need them skip. `--list` only prints the names.
 set -eu
 
 packages="busybox-static buildah catatonit conmon containerd containernetworking-plugins crun docker-compose

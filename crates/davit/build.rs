@@ -1,4 +1,4 @@
-//! Tells the program which commit it was built from.
+//! Sets DAVIT_COMMIT, the commit that the program is built from.
 
 use std::process::Command;
 
@@ -8,8 +8,12 @@ fn main() {
     let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok());
     let commit = commit.map_or("unknown".to_owned(), |text| text.trim().to_owned());
     println!("cargo:rustc-env=DAVIT_COMMIT={commit}");
-    // cargo does not know that the linker reads it.
-    println!("cargo:rerun-if-changed=../../contrib/link-order.ld");
+    // cargo does not know the files that the linker reads.
+    println!("cargo:rerun-if-changed=../../contrib/link.ld");
+    println!("cargo:rerun-if-env-changed=LINK_ORDER");
+    if let Ok(order) = std::env::var("LINK_ORDER") {
+        println!("cargo:rerun-if-changed={order}");
+    }
     println!("cargo:rerun-if-changed=../../.git/HEAD");
     println!("cargo:rerun-if-changed=../../.git/refs/heads");
 }

@@ -1,14 +1,17 @@
 //! buildah with the runtime under test: a store of its own for each test.
 
+use std::fs::{self, DirEntry};
+use std::path::{Path, PathBuf};
+
 use crate::call::Outcome;
+use crate::fixture::EngineFixture;
 use crate::image;
-use crate::place::Place;
 use crate::runtime::runtime;
 
 /// buildah, with a store in which a working container of busybox is.
 #[derive(Debug)]
 pub struct Buildah {
-    place: Place,
+    place: EngineFixture,
     /// The working container.
     pub container: String,
 }
@@ -18,7 +21,7 @@ pub struct Buildah {
 macro_rules! buildah {
     () => {{
         $crate::spec!();
-        $crate::skip_if!($crate::place::missing(&["buildah", "tar"]));
+        $crate::skip_if!($crate::fixture::missing(&["buildah", "tar"]));
         $crate::buildah::Buildah::new(&[])
     }};
 }
@@ -26,7 +29,7 @@ macro_rules! buildah {
 impl Buildah {
     /// `buildah from OPTIONS... scratch`, with busybox copied in.
     pub fn new(options: &[&str]) -> Self {
-        let place = Place::new();
+        let place = EngineFixture::new();
         let layer = image::layer(place.dir());
         let mut this = Self { place, container: String::new() };
         let cgroup = this.place.cgroup();
@@ -36,6 +39,11 @@ impl Buildah {
         this.buildah(&["add", "--quiet", &this.container, layer, "/"]).exits(0);
         this.buildah(&["config", "--env", "PATH=/bin", &this.container]).ok();
         this
+    }
+
+    /// This test's directory.
+    pub fn dir(&self) -> &Path {
+        self.place.dir()
     }
 
     /// A path in this test's directory, as text.
@@ -72,11 +80,30 @@ impl Buildah {
     }
 }
 
+impl Buildah {
+    /// What is left of containers that have run: processes, cgroups, mounts, and states, which are
+    /// where the runtime has them unless told otherwise.
+    pub fn left(&self) -> Vec<String> {
+        let mut left = self.place.left("buildah --");
+        let files = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+        let states = files(Path::new("/run").join(&runtime().name));
+        // The others are FIFOs: reading one would block, or take the message that another test's
+        // init waits for.
+        let regular = |file: &DirEntry| file.file_type().is_ok_and(|kind| kind.is_file());
+        let names_place = |file: DirEntry| {
+            let text = fs::read(file.path()).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&self.place.name)
+        };
+        let ours = states.filter(|state| files(state.path()).filter(regular).any(names_place));
+        left.extend(ours.map(|state| format!("state {}", state.path().display())));
+        left
+    }
+}
+
 impl Drop for Buildah {
     fn drop(&mut self) {
         self.buildah(&["rm", "--all"]);
-        let left =
-            if std::thread::panicking() { Vec::new() } else { self.place.left("buildah --") };
+        let left = if std::thread::panicking() { Vec::new() } else { self.left() };
         self.place.sweep();
         assert!(left.is_empty(), "left behind: {left:#?}");
     }

@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 /// How long a call may take unless it says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A program to be called. Its output goes to files and not to pipes: the container inherits it, and nobody shall wait
-/// for a container to close it.
+/// A program to be called. Its output goes to files and not to pipes: the container inherits it,
+/// and nobody shall wait for a container to close it.
 #[derive(Debug)]
 pub struct Call {
     command: Command,
@@ -26,7 +26,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of `words[0]` with the rest as arguments; the output is kept under `at`, a path without extension.
+    /// A call of `words[0]` with the rest as arguments; the output is kept under `at`, a path
+    /// without extension.
     pub fn new(words: &[String], at: &Path) -> Self {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null());
@@ -155,10 +156,10 @@ impl Running {
 
     /// Waits for its end; at the deadline it is killed and the test fails.
     pub fn wait(self) -> Outcome {
-        let story = format!("{} within {:?}", self.words, self.deadline);
+        let what = format!("{} within {:?}", self.words, self.deadline);
         let (out, err) = (self.out.clone(), self.err.clone());
         self.wait_or_kill().unwrap_or_else(|| {
-            panic!("hangs: {story}; out {:?} err {:?}", read(&out), read(&err));
+            panic!("hangs: {what}; out {:?} err {:?}", read(&out), read(&err));
         })
     }
 
@@ -209,6 +210,21 @@ impl Outcome {
         self
     }
 
+    /// Asserts success, and on stderr nothing but davit's warnings, with each of these texts in
+    /// them. Other runtimes may say what they like.
+    #[track_caller]
+    pub fn warns(self, texts: &[&str]) -> Self {
+        let this = self.exits(0);
+        if crate::runtime::runtime().is_davit() {
+            let warning = |line: &str| line.starts_with("davit: warning: ");
+            assert!(this.err.lines().all(warning), "warnings alone: {this:#?}");
+            for text in texts {
+                assert!(this.err.contains(text), "no {text:?}: {this:#?}");
+            }
+        }
+        this
+    }
+
     /// Asserts this exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
@@ -236,15 +252,17 @@ impl Outcome {
         this
     }
 
-    /// Asserts a refusal; and what davit, but no peer, promises of each: nothing on stdout, one line on stderr and
-    /// perhaps a `hint:` line, with each of these texts in it.
+    /// Asserts a refusal; and what davit, but no other runtime, promises of each: nothing on
+    /// stdout, one line on stderr and perhaps a `hint:` line, with each of these texts in it.
+    /// Warnings may follow.
     #[track_caller]
     pub fn refuses(self, texts: &[&str]) -> Self {
         let this = self.fails();
         assert_eq!(this.out, "", "{this:#?}");
         if crate::runtime::runtime().is_davit() {
             let this = this.clone().says(texts);
-            let lines: Vec<&str> = this.err.lines().collect();
+            let is_warning = |line: &&str| line.starts_with("davit: warning: ");
+            let lines: Vec<&str> = this.err.lines().filter(|line| !is_warning(line)).collect();
             let one = lines.len() == 1 || (lines.len() == 2 && lines[1].starts_with("hint: "));
             assert!(one && lines[0].starts_with("davit: "), "one line, please: {this:#?}");
             assert!(lines[0].len() < 1024, "a line, not a page: {this:#?}");
@@ -263,7 +281,8 @@ impl Outcome {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// The rest of the first line of stdout that starts with `key`, blanks trimmed: for output such as /proc/PID/status.
+    /// The rest of the first line of stdout that starts with `key`, blanks trimmed: for output such
+    /// as /proc/PID/status.
     #[track_caller]
     pub fn field(&self, key: &str) -> &str {
         let line = self.out.lines().find_map(|line| line.strip_prefix(key));
@@ -271,12 +290,24 @@ impl Outcome {
     }
 }
 
-/// A span of time as it is on this machine: `DAVIT_TEST_PATIENCE` says how many times slower it is than others, such as
-/// an emulated one.
+/// How many times slower this host is than others (`DAVIT_TEST_TIME_FACTOR`); an emulated one is.
+fn slowness() -> u32 {
+    static SLOWNESS: OnceLock<u32> = OnceLock::new();
+    let asked = || std::env::var("DAVIT_TEST_TIME_FACTOR").ok().filter(|text| !text.is_empty());
+    *SLOWNESS.get_or_init(|| asked().map_or(1, |text| text.parse().expect("a number")))
+}
+
+/// A span of time as it is on this machine.
 pub fn patient(time: Duration) -> Duration {
-    static PATIENCE: OnceLock<u32> = OnceLock::new();
-    let asked = || std::env::var("DAVIT_TEST_PATIENCE").ok().filter(|text| !text.is_empty());
-    time * *PATIENCE.get_or_init(|| asked().map_or(1, |text| text.parse().expect("a number")))
+    time * slowness()
+}
+
+/// How often something that fails by chance is tried: on a slow machine about as often as it can in
+/// the same time. `DAVIT_TEST_ROUNDS` asks for so many times more.
+pub fn rounds(usual: u32) -> u32 {
+    let asked = std::env::var("DAVIT_TEST_ROUNDS").ok();
+    let times: u32 = asked.map_or(1, |times| times.parse().expect("a number"));
+    usual.min((usual / slowness()).max(30)) * times
 }
 
 /// Asks again and again until there is an answer or the time, made [`patient`], is over.

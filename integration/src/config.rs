@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// What `runc spec` writes, but for: no terminal, a writable root, the command, and a cgroup of the test's own.
+/// What `runc spec` writes, but for: no terminal, a writable root, the command, and a cgroup of the
+/// test's own.
 pub fn default(command: &[&str], cgroup: &str) -> Value {
     let few = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({
@@ -117,4 +118,27 @@ pub fn set_capabilities(config: &mut Value, names: &[&str]) {
     let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
     config["process"]["capabilities"] =
         sets.iter().map(|set| ((*set).to_owned(), json!(names))).collect();
+}
+
+/// What an unprivileged user may run: a user namespace with the ids of that user alone, and nothing
+/// that needs a cgroup.
+pub fn make_rootless(config: &mut Value, uid: u32, gid: u32) {
+    set_userns(config, uid, 1);
+    config["linux"]["gidMappings"][0]["hostID"] = gid.into();
+    let linux = config["linux"].as_object_mut().expect("linux");
+    linux.remove("cgroupsPath");
+    linux.remove("resources");
+    drop_mount(config, "/sys/fs/cgroup");
+    for mount in config["mounts"].as_array_mut().expect("mounts") {
+        if let Some(options) = mount["options"].as_array_mut() {
+            // Group 5 is not mapped.
+            options.retain(|option| option != "gid=5");
+        }
+    }
+}
+
+/// A hook that runs a shell script. Hooks of the container run inside its root or its mount
+/// namespace: a shell at the same path serves all.
+pub fn shell_hook(script: &str) -> Value {
+    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use crate::call::{Call, Outcome, within};
 use crate::runtime::runtime;
 use crate::{config, host, leftovers, rootfs};
 
-/// A container (its bundle, its id, its state directory), which may or may not exist for the runtime yet. When it is
-/// dropped it is deleted by force, and the test fails if anything is left of it.
+/// A container (its bundle, its id, its state directory), which may or may not exist for the
+/// runtime yet. When it is dropped it is deleted by force, and the test fails if anything is left
+/// of it.
 #[derive(Debug)]
 pub struct Container {
     /// The id; also part of the cgroup's name and of the directory.
@@ -67,6 +69,22 @@ impl Container {
         self
     }
 
+    /// With a directory `log` in which hooks and the container may write whichever namespace they
+    /// are in: it is bound to the same path in the container.
+    pub fn with_log(self) -> Self {
+        let log = self.path("log");
+        fs::create_dir(&log).expect("mkdir");
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).expect("chmod");
+        self.with(|c| config::add_mount(c, &log, "bind", &log, &["rbind"]))
+    }
+
+    /// Gives the container's directory, and all that is in it, to a user.
+    pub fn give_to(&self, uid: u32) {
+        let owner = format!("{uid}:{uid}");
+        let chown = Command::new("chown").args(["-R", &owner]).arg(self.dir()).status();
+        assert!(chown.is_ok_and(|status| status.success()));
+    }
+
     /// Calls the runtime by means of these words (`unshare -m ...`).
     pub fn by(mut self, prefix: &[&str]) -> Self {
         self.prefix = words(prefix);
@@ -115,7 +133,8 @@ impl Container {
         self.call_through(&[], args)
     }
 
-    /// `BEFORE... RUNTIME --root STATE WORDS...`: called by means of a shell script, setpriv, strace or the like.
+    /// `BEFORE... RUNTIME --root STATE WORDS...`: called by means of a shell script, setpriv,
+    /// strace or the like.
     pub fn call_through(&self, before: &[&str], args: &[&str]) -> Call {
         let mut all = words(before);
         all.extend(self.prefix.iter().cloned());
@@ -146,7 +165,8 @@ impl Container {
         self.through_with_bundle(&[], command, options)
     }
 
-    /// `BEFORE... RUNTIME --root STATE COMMAND --bundle BUNDLE OPTIONS... ID`; config.json is written first.
+    /// `BEFORE... RUNTIME --root STATE COMMAND --bundle BUNDLE OPTIONS... ID`; config.json is
+    /// written first.
     pub fn through_with_bundle(&self, before: &[&str], command: &str, options: &[&str]) -> Call {
         self.write();
         let bundle = self.path("bundle");
@@ -276,7 +296,8 @@ impl Container {
 
     /// What is left of it for good.
     fn left(&self) -> Vec<String> {
-        // A killed process goes when the kernel gets round to it, so give it a moment; all else is there or not.
+        // A killed process goes when the kernel gets round to it, so give it a moment; all else is
+        // there or not.
         within(Duration::from_millis(500), || {
             leftovers::processes(&self.id).is_empty().then_some(())
         });

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::call::{Call, Outcome};
+use crate::fixture::{Daemon, EngineFixture};
 use crate::image;
-use crate::place::{Daemon, Place};
 use crate::runtime::runtime;
 
-/// The daemon's configuration: all of it in the directory DIR, the CRI plugin with RUNTIME as its runtime.
+/// The daemon's configuration: all of it in the directory DIR, the CRI plugin with RUNTIME as its
+/// runtime.
 const CONFIG: &str = r#"
 version = 2
 root = "DIR/root"
@@ -48,7 +49,7 @@ SystemdCgroup = SYSTEMD
 #[derive(Debug)]
 pub struct Containerd {
     /// Where it lives.
-    pub place: Place,
+    pub place: EngineFixture,
     daemon: Option<Daemon>,
 }
 
@@ -58,7 +59,7 @@ macro_rules! containerd {
     () => {{
         $crate::spec!();
         let programs = ["containerd", "containerd-shim-runc-v2", "ctr", "setpriv", "tar"];
-        $crate::skip_if!($crate::place::missing(&programs));
+        $crate::skip_if!($crate::fixture::missing(&programs));
         $crate::containerd::Containerd::new()
     }};
 }
@@ -77,7 +78,7 @@ impl Containerd {
 
     /// The same, whose CRI plugin may ask for the systemd cgroup driver.
     pub fn with_cgroups_of_systemd(systemd: bool) -> Self {
-        let place = Place::new();
+        let place = EngineFixture::new();
         let binary = runtime().path.to_str().expect("utf-8");
         let config = CONFIG.replace("DIR", place.dir().to_str().expect("utf-8"));
         let config = config.replace("RUNTIME", binary).replace("IMAGE", image::NAME);
@@ -142,7 +143,8 @@ impl Containerd {
         self.run(options, &["sh", "-c", script]).ok().out
     }
 
-    /// Starts a container of this name that waits until it is killed, and ends with 3 at once when it gets a TERM.
+    /// Starts a container of this name that waits until it is killed, and ends with 3 at once when
+    /// it gets a TERM.
     #[track_caller]
     pub fn sleeper(&self, name: &str, options: &[&str]) {
         let script = "trap 'exit 3' TERM; while :; do sleep 0.05; done";

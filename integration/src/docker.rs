@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::call::{Call, Outcome, within};
-use crate::place::{Daemon, Place};
+use crate::fixture::{Daemon, EngineFixture};
 use crate::runtime::runtime;
-use crate::{call, image};
+use crate::{call, capture, image, limits};
 
 /// What the image is called.
 pub const IMAGE: &str = "busybox";
@@ -13,7 +13,7 @@ pub const IMAGE: &str = "busybox";
 /// dockerd, and the image in it.
 #[derive(Debug)]
 pub struct Docker {
-    place: Place,
+    place: EngineFixture,
     daemon: Daemon,
 }
 
@@ -23,7 +23,7 @@ macro_rules! docker {
     () => {{
         $crate::spec!();
         let programs = ["dockerd", "docker", "containerd", "setpriv", "tar"];
-        $crate::skip_if!($crate::place::missing(&programs));
+        $crate::skip_if!($crate::fixture::missing(&programs));
         $crate::docker::Docker::new()
     }};
 }
@@ -37,11 +37,15 @@ impl Default for Docker {
 impl Docker {
     /// A daemon with the image.
     pub fn new() -> Self {
-        let place = Place::new();
+        let place = EngineFixture::new();
         // The name `runc` is taken.
         let runtimes = json!({
-            "runtimes": { "tested": { "path": runtime().path } },
-            // Where systemd runs dockerd would have it make the cgroups; podman and containerd are asked for that.
+            "runtimes": {
+                "tested": { "path": runtime().path },
+                "captured": { "path": capture::script(place.dir()) },
+            },
+            // Where systemd runs dockerd would have it make the cgroups; podman and containerd are
+            // asked for that.
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
         });
         let (cgroup, host) = (place.cgroup(), format!("unix://{}", place.path("sock")));
@@ -68,6 +72,11 @@ impl Docker {
     /// A path in this test's directory, as text.
     pub fn path(&self, name: &str) -> String {
         self.place.path(name)
+    }
+
+    /// This test's directory.
+    pub fn dir(&self) -> &std::path::Path {
+        self.place.dir()
     }
 
     /// Another program, called in this test's directory.
@@ -111,7 +120,8 @@ impl Docker {
         assert_eq!(id.trim().len(), 64, "run -d prints the id: {id:?}");
     }
 
-    /// Starts a container of this name that waits until it is killed, and ends with 3 at once when it gets a TERM.
+    /// Starts a container of this name that waits until it is killed, and ends with 3 at once when
+    /// it gets a TERM.
     #[track_caller]
     pub fn sleeper(&self, name: &str, options: &[&str]) {
         let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
@@ -129,6 +139,13 @@ impl Docker {
     #[track_caller]
     pub fn inspect(&self, name: &str, template: &str) -> String {
         self.docker(&["inspect", "--format", template, name]).ok().out.trim_end().to_owned()
+    }
+
+    /// A file of a container's cgroup, named as in cgroup v1; on a pure v2 host its counterpart.
+    #[track_caller]
+    pub fn cgroup_file(&self, name: &str, controller: &str, file: &str) -> String {
+        let id = self.inspect(name, "{{.Id}}");
+        limits::file_of(&format!("{}/{id}", self.place.cgroup()), controller, file)
     }
 
     /// Waits until `docker inspect --format TEMPLATE` says this of a container.

@@ -45,8 +45,8 @@ pub fn cgroup_roots() -> Vec<PathBuf> {
         .collect()
 }
 
-/// A command prefix under which /sys/fs/cgroup is a pure cgroup v2 tree (without controllers on a hybrid host), in a
-/// mount namespace of its own.
+/// A command prefix under which /sys/fs/cgroup is a pure cgroup v2 tree (without controllers on a
+/// hybrid host), in a mount namespace of its own.
 pub const PURE_V2: [&str; 8] = [
     "unshare",
     "-m",

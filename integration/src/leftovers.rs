@@ -8,11 +8,12 @@ use nix::unistd::Pid;
 
 use crate::host::cgroup_roots;
 
-/// All that is left of a container that is known by its unique name and its directory; each is a sentence.
+/// All that is left of a container that is known by its unique name and its directory; each is a
+/// sentence.
 pub fn find(name: &str, dir: &Path) -> Vec<String> {
     let mut found: Vec<String> =
         cgroups(name).iter().map(|path| format!("cgroup {}", path.display())).collect();
-    found.extend(processes(name).iter().map(|pid| format!("process {pid}: {}", story(*pid))));
+    found.extend(processes(name).iter().map(|pid| format!("process {pid}: {}", description(*pid))));
     found.extend(mounts(dir).into_iter().map(|line| format!("mount {line}")));
     found
 }
@@ -37,7 +38,8 @@ fn walk(dir: &Path, name: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The live processes that are in a cgroup of this name, or have it on their command line, but for this test itself.
+/// The live processes that are in a cgroup of this name, or have it on their command line, but for
+/// this test itself.
 pub fn processes(name: &str) -> Vec<i32> {
     let own = std::process::id().to_string();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -54,14 +56,14 @@ pub fn processes(name: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Is the process gone, or a zombie that nobody has reaped yet?
+/// Is the process gone, or a zombie that was not reaped yet?
 pub fn is_dead(pid: impl std::fmt::Display) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     matches!(state, None | Some('Z' | 'X'))
 }
 
-fn story(pid: i32) -> String {
+fn description(pid: i32) -> String {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     format!(
         "{:?} wchan {:?} {:?}",

@@ -1,7 +1,7 @@
 //! A small harness for tests of an OCI runtime's binary on the real kernel.
 //!
-//! A test makes a [`Container`] (a bundle, an id and a state directory of its own), edits its config.json, calls the
-//! runtime and looks at what the container *saw*:
+//! A test makes a [`Container`] (a bundle, an id and a state directory of its own), edits its
+//! config.json, calls the runtime and looks at what the container *saw*:
 //!
 //! ```no_run
 //! # use integration::*;
@@ -10,23 +10,25 @@
 //! assert_eq!(umask.run().ok().out, "0027\n");
 //! ```
 //!
-//! * `RUNTIME=davit` (default), `runc`, `crun` or a path chooses the binary; `DAVIT` names another davit.
-//! * Every wait has a deadline ([`call`]); every container checks when it is dropped that nothing of it is left
-//!   ([`leftovers`]).
-//! * A test says at its top for whom it is: [`spec!`], [`davit_only!`], [`peer_fails!`]. What cannot run prints
-//!   `skip: NAME: REASON` and passes.
+//! * `RUNTIME=davit` (default), `runc`, `crun` or a path chooses the binary; `DAVIT` names another
+//!   davit.
+//! * Every wait has a deadline ([`call`]); every container checks when it is dropped that nothing
+//!   of it is left ([`leftovers`]).
+//! * A test says at its top for whom it is: [`spec!`], [`davit_only!`], [`fails_with!`]. What
+//!   cannot run prints `skip: NAME: REASON` and passes.
 
 pub mod buildah;
 pub mod call;
+pub mod capture;
 pub mod config;
 mod container;
 pub mod containerd;
 pub mod docker;
+pub mod fixture;
 pub mod host;
 pub mod image;
 pub mod leftovers;
 pub mod limits;
-pub mod place;
 pub mod podman;
 pub mod probe;
 pub mod rootfs;

@@ -33,12 +33,19 @@ pub fn count(c: &Container, name: &str, key: &str) -> u64 {
     value.parse().unwrap_or_else(|error| panic!("{key} {value}: {error}"))
 }
 
-/// A file of the container's cgroup. It is named as in cgroup v1; on a pure v2 host its counterpart is read.
+/// A file of the container's cgroup. It is named as in cgroup v1; on a pure v2 host its counterpart
+/// is read.
 #[track_caller]
 pub fn file(c: &Container, controller: &str, name: &str) -> String {
+    file_of(&format!("/{}", c.id), controller, name)
+}
+
+/// The same of any cgroup.
+#[track_caller]
+pub fn file_of(cgroup: &str, controller: &str, name: &str) -> String {
     let path = match host::has_pure_cgroup_v2() {
-        true => format!("/sys/fs/cgroup/{}/{}", c.id, counterpart(name)),
-        false => format!("/sys/fs/cgroup/{controller}/{}/{name}", c.id),
+        true => format!("/sys/fs/cgroup{cgroup}/{}", counterpart(name)),
+        false => format!("/sys/fs/cgroup/{controller}{cgroup}/{name}"),
     };
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
 }
@@ -50,6 +57,8 @@ fn counterpart(name: &str) -> &str {
         "memory.memsw.limit_in_bytes" => "memory.swap.max",
         "memory.soft_limit_in_bytes" => "memory.low",
         "cpu.shares" => "cpu.weight",
+        "cpu.cfs_quota_us" | "cpu.cfs_period_us" => "cpu.max",
+        "cpu.cfs_burst_us" => "cpu.max.burst",
         same => same,
     }
 }

@@ -1,8 +1,10 @@
-//! podman with the runtime under test: a store, a network namespace and a cgroup of its own for each test.
+//! podman with the runtime under test: a store, a network namespace and a cgroup of its own for
+//! each test.
 //!
-//! Nothing of the machine's own podman is touched. The configuration is the drop-in that `make install` installs, with
-//! the lines that are needed where there is no systemd; the image is made here, of busybox and catatonit, so that no
-//! registry is needed. When a [`Podman`] is dropped everything is removed, and the test fails if anything is left.
+//! Nothing of the host's own podman is touched. The configuration is the drop-in that `make
+//! install` installs, with the lines that are needed where there is no systemd; the image is made
+//! here, of busybox and catatonit, so that no registry is needed. When a [`Podman`] is dropped
+//! everything is removed, and the test fails if anything is left.
 
 use std::cell::Cell;
 use std::fs;
@@ -29,23 +31,25 @@ pub const PAUSE: &str = "/bin/catatonit";
 /// How long one call of podman may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long conmon and the `podman container cleanup` that it calls may take after the end of a container.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long conmon and the `podman container cleanup` that it calls may take after the end of a
+/// container.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `make install` installs, before the path is filled in.
 const DROP_IN: &str = include_str!("../../contrib/containers.conf.d/50-davit.conf.in");
 
-/// The ordinary user of [`Podman::rootless`], whom no machine has.
+/// The unprivileged user of [`Podman::rootless`], who exists on no host.
 pub const USER: u32 = 54321;
 
-/// Calls `$@` as that user, with the home directory and the subordinate ids of $0/user, in a mount namespace where
-/// /etc knows of them.
+/// Calls `$@` as that user, with the home directory and the subordinate ids of $0/user, in a mount
+/// namespace where /etc knows of them.
 const AS_USER: &str = "for file in passwd group subuid subgid; do \
     mount --bind $0/user/$file /etc/$file || exit; done; \
     export HOME=$0/user USER=u XDG_RUNTIME_DIR=$0/xdg; \
     exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"";
 
-/// Makes a [`Podman`] whose cgroups are systemd's, or ends the test where podman cannot ask systemd for them.
+/// Makes a [`Podman`] whose cgroups are systemd's, or ends the test where podman cannot ask systemd
+/// for them.
 #[macro_export]
 macro_rules! podman_with_systemd {
     () => {{
@@ -90,7 +94,7 @@ macro_rules! podman {
     }};
 }
 
-/// Why no ordinary user can run containers under podman here, if so.
+/// Why no unprivileged user can run containers under podman here, if so.
 pub fn missing_for_users() -> Option<String> {
     let program =
         ["newuidmap", "newgidmap", "setpriv"].into_iter().find(|p| installed(p).is_none());
@@ -137,7 +141,7 @@ impl Podman {
         this
     }
 
-    /// The same for an ordinary user.
+    /// The same for an unprivileged user.
     pub fn rootless() -> Self {
         let this = Self::empty(Caller::User);
         this.configure();
@@ -146,7 +150,8 @@ impl Podman {
         this
     }
 
-    /// The same with the cgroups of systemd: for root, or for the ordinary user who runs the test, in his session.
+    /// The same with the cgroups of systemd: for root, or for the unprivileged user who runs the
+    /// test, in his session.
     pub fn with_systemd() -> Self {
         let caller = if systemd::is_root() { Caller::Root } else { Caller::Oneself };
         let this = Self::empty(caller);
@@ -161,7 +166,7 @@ impl Podman {
         this
     }
 
-    /// What tells a podman that somebody else calls where all of this one's is.
+    /// The environment with which another caller's podman finds this store.
     pub fn environment(&self) -> Vec<String> {
         let file = |name: &str, file: &str| format!("{name}={}", self.path(file));
         let storage = file("CONTAINERS_STORAGE_CONF", "storage.conf");
@@ -194,13 +199,15 @@ impl Podman {
         fs::write(self.path("storage.conf"), storage).expect("write");
     }
 
-    /// The drop-in with more lines in its tables: `CONTAINERS_CONF` names a single file.
+    /// The drop-in with more lines in its tables: `CONTAINERS_CONF` names a single file. The conmon
+    /// of an exec that came over the socket would stay for five minutes.
     fn containers_conf(&self) -> String {
         let path = runtime().path.display();
         let name = &runtime().name;
         let engine = format!(
             "[engine]\nruntime = \"{name}\"\ncgroup_manager = \"cgroupfs\"\n\
              events_logger = \"file\"\nlock_type = \"file\"\ntmp_dir = \"{0}/tmp\"\n\
+             exit_command_delay = 1\n\
              infra_image = \"{IMAGE}\"\n",
             self.dir().display()
         );
@@ -318,7 +325,7 @@ impl Podman {
     pub fn run_call(&self, options: &[&str], command: &[&str]) -> Call {
         let parent = self.cgroup_parent();
         let mut all = vec!["run"];
-        // An ordinary user stays in the cgroup that he was given.
+        // An unprivileged user stays in the cgroup that he was given.
         all.extend((self.caller == Caller::Root).then_some(&*parent));
         all.extend(options);
         all.push(IMAGE);
@@ -348,7 +355,8 @@ impl Podman {
         assert_eq!(id.trim().len(), 64, "run -d prints the id: {id:?}");
     }
 
-    /// Starts a container of this name that waits until it is killed, and ends at once when it gets a TERM.
+    /// Starts a container of this name that waits until it is killed, and ends at once when it gets
+    /// a TERM.
     #[track_caller]
     pub fn sleeper(&self, name: &str, options: &[&str]) {
         self.start(
@@ -385,7 +393,7 @@ impl Podman {
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         // conmon calls `podman container cleanup` on its own.
-        let clean = within(PATIENCE, || self.left().is_empty().then_some(()));
+        let clean = within(TIMEOUT, || self.left().is_empty().then_some(()));
         assert!(clean.is_some(), "left behind: {:#?}", self.left());
     }
 
@@ -435,7 +443,8 @@ impl Podman {
             // Its files belong to his subordinate ids.
             self.podman(&["unshare", "rm", "-rf", &self.path("root")]);
         }
-        // The process that holds an ordinary user's namespaces between two calls of podman, where podman 4 and 5 say.
+        // The process that holds an unprivileged user's namespaces between two calls of podman,
+        // where podman 4 and 5 say.
         for file in ["tmp/pause.pid", "xdg/libpod/tmp/pause.pid"] {
             let pause = fs::read_to_string(self.dir().join(file)).unwrap_or_default();
             if let Ok(pid) = pause.trim().parse() {
@@ -456,11 +465,12 @@ impl Drop for Podman {
             self.sweep();
             return;
         }
-        // In one of fifteen cases podman, with runc too, does not wait for the unmounting that conmon's cleanup is at.
+        // In one of fifteen cases podman, with runc too, does not wait for the unmounting that
+        // conmon's cleanup is at.
         if said.contains("device or resource busy") {
             said = self.remove_all();
         }
-        let clean = within(PATIENCE, || self.left().is_empty().then_some(()));
+        let clean = within(TIMEOUT, || self.left().is_empty().then_some(()));
         let left = self.left();
         self.sweep();
         assert!(clean.is_some(), "left behind: {left:#?}, {said}");

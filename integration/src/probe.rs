@@ -26,7 +26,8 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// Compiles `source` into a static program called `name`, unless that was done before, and returns its path.
+/// Compiles `source` into a static program called `name`, unless that was done before, and returns
+/// its path.
 ///
 /// # Panics
 /// Where there is no C compiler or libc6-dev.
@@ -39,7 +40,8 @@ pub fn compile(name: &str, source: &str) -> PathBuf {
         return program;
     }
     fs::create_dir_all(&dir).expect("mkdir");
-    // Several tests may build the same probe at once: each writes its own file, the last rename wins.
+    // Several tests may build the same probe at once: each writes its own file, the last rename
+    // wins.
     let own = tempfile::tempdir_in(&dir).expect("mkdir");
     let (text, built) = (own.path().join("probe.c"), own.path().join("probe"));
     fs::write(&text, source).expect("write");

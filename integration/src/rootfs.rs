@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Makes a root at `root`: busybox (static) with all its applets in /bin, the usual directories, and an /etc with the
-/// users root and bob (1000:1000, home /home/bob).
+/// Makes a root at `root`: busybox (static) with all its applets in /bin, the usual directories,
+/// and an /etc with the users root and bob (1000:1000, home /home/bob).
 pub fn make(root: &Path) {
     for dir in ["bin", "dev", "etc", "home/bob", "mnt", "proc", "root", "sys", "tmp", "var"] {
         fs::create_dir_all(root.join(dir)).expect("mkdir");

@@ -27,7 +27,7 @@ pub fn runtime() -> &'static Runtime {
 }
 
 impl Runtime {
-    /// Is it the one we write, and not a peer?
+    /// Is it the one we write, and not another runtime?
     pub fn is_davit(&self) -> bool {
         self.name == "davit"
     }

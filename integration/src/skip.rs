@@ -1,17 +1,40 @@
 //! Which tests can run here, and with which runtime.
 
 use std::io::Write;
+use std::process::Command;
 
+use crate::fixture::missing;
 use crate::runtime::runtime;
 
-/// Says that a test does not run, on the real stderr: libtest would hide what a passing test prints.
+/// Says that a test does not run, on the real stderr: libtest would hide what a passing test
+/// prints.
 pub fn say(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "skip: {test}: {reason}");
+    // In one write: other tests print at the same time.
+    let _ = std::io::stderr().write_all(format!("skip: {test}: {reason}\n").as_bytes());
 }
 
 /// Why nothing that needs root can run here, if so.
 pub fn needs_root() -> Option<&'static str> {
     (!nix::unistd::geteuid().is_root()).then_some("needs root")
+}
+
+/// Why this unprivileged user cannot run containers with the runtime under test, if so; root
+/// becomes that user.
+pub fn rootless_fails(uid: u32) -> Option<String> {
+    if let Some(reason) = needs_root().map(str::to_owned).or_else(|| missing(&["newuidmap"])) {
+        return Some(reason);
+    }
+    let as_user = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
+        command.args(["--clear-groups", "--inh-caps=-all"]).args(words);
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !as_user(&["unshare", "-U", "-r", "true"]) {
+        return Some("no user namespaces for unprivileged users here".to_owned());
+    }
+    let reachable = as_user(&["test", "-x", &runtime().path.to_string_lossy()]);
+    (!reachable).then(|| "other users cannot reach the binary".to_owned())
 }
 
 /// Why a test that is about davit alone does not run, if so.
@@ -20,8 +43,8 @@ pub fn needs_davit(reason: &str) -> Option<String> {
     (!runtime().is_davit()).then(|| format!("not for {name}: {reason}"))
 }
 
-/// Why a peer's known deviation makes a test of the spec pointless with it, if so.
-pub fn peer_fails(peer: &str, reason: &str) -> Option<String> {
+/// Why another runtime's known deviation makes a test of the spec pointless with it, if so.
+pub fn fails_with(peer: &str, reason: &str) -> Option<String> {
     (runtime().name == peer).then(|| format!("{peer}: {reason}"))
 }
 
@@ -53,7 +76,8 @@ macro_rules! spec {
     };
 }
 
-/// A test of what only davit does or promises, as root; the reason says why peers are not asked.
+/// A test of what only davit does or promises, as root; the reason says why other runtimes are not
+/// asked.
 #[macro_export]
 macro_rules! davit_only {
     ($reason:expr) => {
@@ -62,11 +86,20 @@ macro_rules! davit_only {
     };
 }
 
-/// A known deviation of a peer from the spec or from what davit promises: not run with that peer.
+/// As [`davit_only!`], for an unprivileged user as well.
 #[macro_export]
-macro_rules! peer_fails {
+macro_rules! davit_alone {
+    ($reason:expr) => {
+        $crate::skip_if!($crate::skip::needs_davit($reason))
+    };
+}
+
+/// A known deviation of another runtime from the spec or from what davit promises: not run with
+/// that runtime.
+#[macro_export]
+macro_rules! fails_with {
     ($peer:expr, $reason:expr) => {
-        $crate::skip_if!($crate::skip::peer_fails($peer, $reason))
+        $crate::skip_if!($crate::skip::fails_with($peer, $reason))
     };
 }
 
@@ -80,7 +113,8 @@ macro_rules! cgroup_v1 {
     };
 }
 
-/// A test of limits and figures that are the same on every host that has controllers, cgroup v1 or v2.
+/// A test of limits and figures that are the same on every host that has controllers, cgroup v1 or
+/// v2.
 #[macro_export]
 macro_rules! controllers {
     () => {

@@ -1,10 +1,14 @@
-//! The systemd that makes cgroups for who runs the test: the system's for root, an ordinary user's own.
+//! The systemd that makes cgroups for who runs the test: the system's for root, an unprivileged
+//! user's own.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::geteuid;
+
+use crate::{Container, config, json};
 
 /// Whether the test is run by root.
 pub fn is_root() -> bool {
@@ -51,7 +55,8 @@ pub fn missing() -> Option<&'static str> {
     (!runs).then_some("needs a session with a systemd of the user")
 }
 
-/// Variables that systemd gives to every unit, for as long as this lives. One test at a time can have them.
+/// Variables that systemd gives to every unit, for as long as this lives. One test at a time can
+/// have them.
 #[derive(Debug)]
 pub struct Environment {
     names: Vec<String>,
@@ -85,4 +90,47 @@ macro_rules! systemd {
         $crate::pure_v2!();
         $crate::skip_if!($crate::systemd::missing());
     };
+}
+
+/// The slice of the tests' scopes.
+pub const fn slice() -> &'static str {
+    "test.slice"
+}
+
+/// A container whose cgroup is a scope of systemd.
+pub fn container(script: &str) -> Container {
+    let c = Container::sh(script).global(&["--systemd-cgroup"]);
+    let path = format!("{}:t:{}", slice(), c.id);
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = path.into());
+    if is_root() {
+        return c;
+    }
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    c.with(|c| {
+        config::set_namespace(c, "user", None);
+        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
+        c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
+        c["linux"]["resources"] = json!({});
+        for mount in c["mounts"].as_array_mut().expect("mounts") {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        }
+    })
+}
+
+/// The same, with a program that ends when it gets a TERM.
+pub fn sleeper() -> Container {
+    container("trap 'exit 0' TERM; while :; do sleep 0.05; done")
+}
+
+/// The name of the container's scope.
+pub fn scope(c: &Container) -> String {
+    format!("t-{}.scope", c.id)
+}
+
+/// A file of a cgroup.
+pub fn read(directory: &Path, file: &str) -> String {
+    let text = fs::read_to_string(directory.join(file));
+    text.unwrap_or_else(|error| panic!("{file}: {error}")).trim_end().to_owned()
 }

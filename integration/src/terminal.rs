@@ -91,7 +91,8 @@ impl Screen {
     }
 }
 
-/// What conmon does for an engine: waits on a unix socket for the master of the container's terminal.
+/// What conmon does for an engine: waits on a unix socket for the master of the container's
+/// terminal.
 const CONSOLE: &str = r#"
 #define _GNU_SOURCE // ptsname_r
 #include <errno.h>
@@ -150,7 +151,8 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// The engine's end of `--console-socket`: receives the master and copies what the container writes.
+/// The engine's end of `--console-socket`: receives the master and copies what the container
+/// writes.
 #[derive(Debug)]
 pub struct Console {
     child: Child,
@@ -176,8 +178,9 @@ impl Console {
         pipe.write_all(text.as_bytes()).expect("type");
     }
 
-    /// Reads until `text` was seen, and returns all that was seen since the beginning: first three lines about the
-    /// message (`message N bytes`, `master PATH`, `size CxR`), then what came from the terminal.
+    /// Reads until `text` was seen, and returns all that was seen since the beginning: first three
+    /// lines about the message (`message N bytes`, `master PATH`, `size CxR`), then what came from
+    /// the terminal.
     #[track_caller]
     pub fn until(&mut self, text: &str) -> &str {
         let found = within(DEADLINE, || {
@@ -188,7 +191,8 @@ impl Console {
         &self.seen
     }
 
-    /// Waits for the end of the terminal and returns everything, with ends of line as programs write them.
+    /// Waits for the end of the terminal and returns everything, with ends of line as programs
+    /// write them.
     #[track_caller]
     pub fn end(self) -> String {
         self.end_as_it_is().replace("\r\n", "\n")

@@ -59,3 +59,22 @@ fn build() {
     let build = build.exits(0);
     assert!(build.out.contains("made\n1000\n"), "{build:?}");
 }
+
+/// B1: buildah calls create, start and, where start fails, delete at once, without force: what is
+/// not over by then stays.
+#[test]
+fn programs_that_cannot_be_executed_leave_nothing() {
+    let b = buildah!();
+    b.sh(&[], "cp /bin/busybox /bin/private && chmod 700 /bin/private");
+    for _ in 0..10 {
+        for (options, command, says) in [
+            (&["--user", "bob"][..], "/bin/private", "permission denied"),
+            (&[], "/etc", "is a directory"),
+        ] {
+            let run = b.run(options, &[command]).fails();
+            assert!(run.err.contains(says), "{run:?}");
+            let left = b.left();
+            assert!(left.is_empty(), "{command}: {left:#?}: {run:?}");
+        }
+    }
+}

@@ -33,7 +33,8 @@ fn as_root() {
 #[test]
 fn sets_are_apart() {
     spec!();
-    // At exec, root gains its whole bounding set, unless no_new_privs keeps it at what it had (capabilities(7)).
+    // At exec, root gains its whole bounding set, unless no_new_privs keeps it at what it had
+    // (capabilities(7)).
     for (no_new_privileges, after) in [(true, CHOWN | KILL), (false, CHOWN | KILL | NET_RAW)] {
         let seen = sets(|c| {
             c["process"]["noNewPrivileges"] = no_new_privileges.into();
@@ -74,7 +75,7 @@ fn inheritable_is_empty_unless_asked() {
 #[test]
 fn without_the_object_there_are_none() {
     spec!();
-    peer_fails!("runc", "keeps all capabilities when the object is absent");
+    fails_with!("runc", "keeps all capabilities when the object is absent");
     let seen = sets(|c| {
         c["process"].as_object_mut().expect("process").remove("capabilities");
     });
@@ -109,7 +110,7 @@ fn exec_has_the_same_sets() {
 #[test]
 fn exec_may_add_some() {
     spec!();
-    peer_fails!("crun", "1.8 takes --cap for the whole sets");
+    fails_with!("crun", "1.8 takes --cap for the whole sets");
     let c = Container::sleeper().with(|c| {
         c["process"]["capabilities"] = json!({
             "bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
@@ -122,9 +123,34 @@ fn exec_may_add_some() {
     assert_eq!(seen[1], KILL | NET_RAW);
 }
 
+/// What the process may pass on, it passes on: as runc.
+#[test]
+fn exec_raises_in_the_ambient_set_what_is_inheritable() {
+    spec!();
+    fails_with!("crun", "1.8 takes --cap for the whole sets");
+    let c = Container::sleeper().with(|c| {
+        let all = ["CAP_KILL", "CAP_NET_RAW", "CAP_CHOWN"];
+        c["process"]["noNewPrivileges"] = true.into();
+        c["process"]["capabilities"] = json!({
+            "bounding": all, "effective": all, "permitted": all,
+            "inheritable": ["CAP_KILL", "CAP_NET_RAW"], "ambient": ["CAP_KILL"],
+        });
+    });
+    c.create().start();
+    let seen = |options: &[&str]| {
+        parse(&c.exec_with(options, &["grep", "^Cap", "/proc/self/status"]).ok())
+    };
+    assert_eq!(seen(&["--user", "1000"])[4], KILL);
+    assert_eq!(seen(&["--cap", "CAP_NET_RAW"])[4], KILL | NET_RAW);
+    // So it is there for a user who is not root, too.
+    let user = seen(&["--user", "1000", "--cap", "CAP_NET_RAW"]);
+    assert_eq!((user[2], user[4]), (KILL | NET_RAW, KILL | NET_RAW));
+    assert_eq!(seen(&["--cap", "CAP_CHOWN"])[4], KILL, "not inheritable");
+}
+
 #[test]
 fn exec_refuses_a_capability_that_does_not_exist() {
-    davit_only!("the peers ignore it, some with a warning");
+    davit_only!("other runtimes ignore it, some with a warning");
     let c = Container::sleeper();
     c.create().start();
     c.exec_with(&["--cap", "CAP_BOGUS"], &["true"]).refuses(&["CAP_BOGUS"]);
@@ -140,4 +166,44 @@ fn sys_admin_works_when_given() {
     assert_eq!(seen, [SYS_ADMIN; 5]);
     let without = Container::sh("mount -t tmpfs none /mnt 2>/dev/null || echo refused");
     assert_eq!(without.run().ok().out, "refused\n");
+}
+
+/// Not by our own table and parser: every capability that the crate caps knows, set by its name, is
+/// read back by capget(2), from the container's process and from one that `exec` adds.
+#[test]
+fn sets_are_those_that_another_library_reads() {
+    spec!();
+    let ours = caps::read(None, caps::CapSet::Permitted).expect("capget");
+    let bounding = caps::read(None, caps::CapSet::Bounding).expect("prctl");
+    let mut all: Vec<_> = ours.intersection(&bounding).copied().collect();
+    all.sort_by_key(caps::Capability::index);
+    let some = |step: usize| all.iter().copied().step_by(step).collect::<Vec<_>>();
+    let names =
+        |set: &[caps::Capability]| json!(set.iter().map(ToString::to_string).collect::<Vec<_>>());
+    for (bounding, permitted) in [(some(1), some(2)), (some(1), some(1)), (some(2), Vec::new())] {
+        let effective: Vec<_> = permitted.iter().copied().step_by(2).collect();
+        let c = Container::sleeper().with(|c| {
+            c["process"]["noNewPrivileges"] = true.into();
+            // A user: what root gains by an exec would hide what was set. Ambient ones survive it.
+            c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+            c["process"]["capabilities"] = json!({
+                "bounding": names(&bounding), "permitted": names(&permitted),
+                "effective": names(&effective), "inheritable": names(&permitted),
+                "ambient": names(&permitted),
+            });
+        });
+        c.create().start();
+        c.until_status("running");
+        c.exec_with(&["-d", "--pid-file", &c.path("pid")], &["sleep", "100"]).ok();
+        let second = std::fs::read_to_string(c.path("pid")).expect("a pid").trim().parse();
+        for pid in [c.pid(), second.expect("a number")] {
+            for set in [caps::CapSet::Permitted, caps::CapSet::Effective, caps::CapSet::Inheritable]
+            {
+                let mut seen: Vec<_> =
+                    caps::read(Some(pid), set).expect("capget").into_iter().collect();
+                seen.sort_by_key(caps::Capability::index);
+                assert_eq!(seen, permitted, "{set:?} of {pid}");
+            }
+        }
+    }
 }

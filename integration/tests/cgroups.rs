@@ -1,4 +1,5 @@
-//! cgroup v1 (and hybrid hosts): limits as they stand in the container's cgroup, from inside and from outside.
+//! cgroup v1 (and hybrid hosts): limits as they stand in the container's cgroup, from inside and
+//! from outside.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ fn limited(resources: Value) -> Container {
 #[test]
 fn limits_are_written() {
     spec!();
-    peer_fails!("crun", "writes -1 of a quota as a huge number");
+    fails_with!("crun", "writes -1 of a quota as a huge number");
     cgroup_v1!();
     let megabyte = 1 << 20;
     let rows: &[(Value, &str, &str, &str)] = &[
@@ -67,8 +68,8 @@ fn limits_are_written() {
 fn burst() {
     spec!();
     cgroup_v1!();
-    peer_fails!("runc", "1.1 knows no burst");
-    peer_fails!("crun", "1.8 knows no burst on v1");
+    fails_with!("runc", "1.1 knows no burst");
+    fails_with!("crun", "1.8 knows no burst on v1");
     let c = limited(json!({ "cpu": { "quota": 20000, "period": 50000, "burst": 10000 } }));
     assert_eq!(file(&c, "cpu", "cpu.cfs_burst_us"), "10000");
 }
@@ -77,8 +78,8 @@ fn burst() {
 fn idle() {
     spec!();
     cgroup_v1!();
-    peer_fails!("runc", "1.1 knows no idle");
-    peer_fails!("crun", "1.8 knows no idle on v1");
+    fails_with!("runc", "1.1 knows no idle");
+    fails_with!("crun", "1.8 knows no idle on v1");
     let c = limited(json!({ "cpu": { "idle": 1 } }));
     assert_eq!(file(&c, "cpu", "cpu.idle"), "1");
 }
@@ -185,7 +186,8 @@ fn nested_paths() {
         .with(|c| c["linux"]["cgroupsPath"] = format!("/{outer}/a/b").into());
     let run = c.run_call(&[]).done().ok();
     assert!(run.out.contains(&format!("/{outer}/a/b")), "{run:?}");
-    // Parents were made for it too; whether they go is the runtime's choice. Clean up after runc and crun.
+    // Parents were made for it too; whether they go is the runtime's choice. Clean up after runc
+    // and crun.
     let left = leftovers::cgroups(&outer);
     let davit = runtime::runtime().is_davit();
     let leaf = left.iter().any(|path| path.ends_with("a/b"));
@@ -220,8 +222,8 @@ fn sub_cgroups_made_by_the_container_are_removed() {
 #[test]
 fn processes_in_sub_cgroups_are_killed() {
     spec!();
-    peer_fails!("runc", "1.1 leaves them");
-    peer_fails!("crun", "1.8 leaves them");
+    fails_with!("runc", "1.1 leaves them");
+    fails_with!("crun", "1.8 leaves them");
     controllers!();
     let c = Container::sleeper().with(|c| config::drop_namespace(c, "pid"));
     c.create().start();
@@ -263,7 +265,7 @@ fn a_missing_controller_is_named() {
 
 #[test]
 fn limits_that_cannot_be_are_refused() {
-    davit_only!("the peers write what they are given, or leave it out");
+    davit_only!("other runtimes write what they are given, or leave it out");
     cgroup_v1!();
     for (resources, says) in [
         (json!({ "memory": { "swap": 1 << 26 } }), "linux.resources.memory.swap"),
@@ -301,7 +303,7 @@ fn limits_that_cannot_be_are_refused() {
 
 #[test]
 fn cgroups_can_be_left_alone() {
-    davit_only!("--cgroup-manager is crun's and ours");
+    davit_only!("only crun and davit have --cgroup-manager");
     let own = fs::read_to_string("/proc/self/cgroup").expect("cgroup");
     let c = Container::sh("cat /proc/self/cgroup; sleep 0")
         .global(&["--cgroup-manager", "disabled"])
@@ -318,7 +320,7 @@ fn cgroups_can_be_left_alone() {
 
 #[test]
 fn an_occupied_cgroup_is_refused() {
-    davit_only!("the peers join it, and delete then kills strangers");
+    davit_only!("other runtimes join it, and delete then kills strangers");
     let first = Container::sleeper();
     first.create().start();
     let path = first.config["linux"]["cgroupsPath"].clone();

@@ -1,5 +1,5 @@
-//! A pure cgroup v2 tree, made in a mount namespace: paths, the device program, the namespace. A hybrid host has no v2
-//! controllers but hugetlb, so limits are for the virtual machine.
+//! A pure cgroup v2 tree, made in a mount namespace: paths, the device program, the namespace. A
+//! hybrid host has no v2 controllers but hugetlb, so limits are for the virtual machine.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn v2(script: &str) -> Container {
 
 macro_rules! needs_v2 {
     () => {
-        peer_fails!("crun", "wants to raise RLIMIT_MEMLOCK");
+        fails_with!("crun", "wants to raise RLIMIT_MEMLOCK");
         skip_if!(
             (!std::path::Path::new("/sys/fs/cgroup/unified").exists()
                 && !host::has_pure_cgroup_v2())
@@ -31,6 +31,49 @@ fn one_path() {
     assert_eq!(run.out, format!("0::/{}\ncgroup2\n", c.id));
 }
 
+/// C15: a cgroup2 that is mounted somewhere is not the host's, where others are below
+/// /sys/fs/cgroup; without any it is taken, and that is said.
+#[test]
+fn a_tree_mounted_elsewhere() {
+    davit_only!("other runtimes know of /sys/fs/cgroup alone");
+    cgroup_v1!();
+    needs_v2!();
+    let at = tempfile::tempdir().expect("mkdir");
+    let at = at.path().to_str().expect("utf-8");
+    let call = |umount: &str| {
+        let script = format!("{umount} && mount -t cgroup2 none {at} && exec \"$@\"");
+        let prefix = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let c = Container::sh("grep ^0:: /proc/self/cgroup").by(&prefix);
+        let log = c.path("log");
+        let c = c.global(&["--log", &log, "--log-level", "warning"]);
+        let run = c.run().ok();
+        (run.out.contains(&c.id), fs::read_to_string(log).unwrap_or_default())
+    };
+    let (taken, warnings) = call("umount /sys/fs/cgroup/unified");
+    assert!(!taken && !warnings.contains(at), "{warnings}");
+    let (taken, warnings) = call("umount -R /sys/fs/cgroup");
+    assert!(taken && warnings.contains(&format!("the one at {at} is used")), "{warnings}");
+}
+
+/// C17: every controller that the host offers, whatever limits there are: a later update needs its
+/// files.
+#[test]
+fn all_controllers_are_enabled() {
+    davit_only!("runc enables them too, but leaves the cgroup above behind; crun leaves some out");
+    needs_v2!();
+    let c = v2("exec sleep 60");
+    // The host's root may have given them to its children already.
+    let path = format!("/{0}/inner-{0}", c.id);
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    c.create();
+    let top = if host::has_pure_cgroup_v2() { "" } else { "/unified" };
+    let controllers = |path: &str| {
+        let file = format!("/sys/fs/cgroup{top}{path}/cgroup.controllers");
+        fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    assert_eq!(controllers(&path), controllers(""));
+}
+
 #[test]
 fn life_and_exec() {
     spec!();
@@ -45,7 +88,7 @@ fn life_and_exec() {
 #[test]
 fn delete_kills_a_tree() {
     spec!();
-    peer_fails!("runc", "1.1 leaves the tree");
+    fails_with!("runc", "1.1 leaves the tree");
     needs_v2!();
     let c = v2("while :; do sleep 0.05; done").with(|c| config::drop_namespace(c, "pid"));
     c.create().start();
@@ -87,7 +130,9 @@ fn the_device_program_decides() {
 
 #[test]
 fn denied_nodes_cannot_be_made() {
-    davit_only!("the peers' default rules allow mknod of anything, and so do ours unless denied");
+    davit_only!(
+        "the other runtimes' default rules allow mknod of anything, as do davit's, unless denied"
+    );
     needs_v2!();
     let script =
         "mknod /tmp/loop b 7 0 2>/dev/null || echo refused; mknod /tmp/mem c 1 1 && echo made";
@@ -104,7 +149,7 @@ fn denied_nodes_cannot_be_made() {
 /// While one program takes the place of another, none of the two ever lacks.
 #[test]
 fn an_update_leaves_no_moment_without_a_program() {
-    davit_only!("the peers have no option for device rules");
+    davit_only!("other runtimes have no option for device rules");
     needs_v2!();
     let script = "mknod /kmsg c 1 11; n=0; while :; do n=$((n + 1)); (: </kmsg) 2>/dev/null && echo open; \
                   echo $n >/count; done";
@@ -162,7 +207,7 @@ fn cgroup_namespace_and_a_writable_mount() {
 fn the_cgroup_belongs_to_root_of_the_user_namespace() {
     spec!();
     needs_v2!();
-    peer_fails!("runc", "1.1 does so with the systemd driver alone");
+    fails_with!("runc", "1.1 does so with the systemd driver alone");
     let c = v2("stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/sub && echo made").with(|c| {
         config::set_userns(c, 100_000, 65536);
         config::set_namespace(c, "cgroup", None);
@@ -170,6 +215,21 @@ fn the_cgroup_belongs_to_root_of_the_user_namespace() {
         config::add_mount(c, "/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
     });
     assert_eq!(c.run().ok().out, "0\n0\nmade\n");
+}
+
+/// C7: without a cgroup namespace /proc/self/cgroup names a path in the host's tree, which is
+/// there.
+#[test]
+fn without_a_cgroup_namespace_the_whole_tree_is_there() {
+    spec!();
+    needs_v2!();
+    let script = "cd /sys/fs/cgroup$(grep ^0:: /proc/self/cgroup | cut -d: -f3) && grep -qx 1 cgroup.procs && \
+                  echo here; test -e /sys/fs/cgroup/cgroup.type || echo root; \
+                  mkdir /sys/fs/cgroup/sub 2>/dev/null || echo read-only";
+    let everything = "here\nroot\nread-only\n";
+    assert_eq!(v2(script).run().ok().out, everything);
+    let c = v2(script).with(|c| config::set_userns(c, 100_000, 65536));
+    assert_eq!(c.run().ok().out, everything);
 }
 
 #[test]
@@ -187,7 +247,7 @@ fn without_a_cgroup_namespace_a_user_namespace_may_not_write() {
 
 #[test]
 fn a_missing_controller_is_named() {
-    davit_only!("the peers name the file, or nothing");
+    davit_only!("other runtimes name the file, or nothing");
     needs_v2!();
     skip_if!(host::has_pure_cgroup_v2().then_some("all controllers are here"));
     for (resources, says) in [

@@ -1,4 +1,5 @@
-//! The runtime under containerd, called through `ctr`: what its shim says to a runtime, and what it reads back.
+//! The runtime under containerd, called through `ctr`: what its shim says to a runtime, and what it
+//! reads back.
 
 use integration::terminal::Screen;
 use integration::*;

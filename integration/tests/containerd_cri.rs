@@ -1,4 +1,5 @@
-//! The runtime under containerd's CRI plugin, called as a kubelet calls it: a pod with two containers.
+//! The runtime under containerd's CRI plugin, called as a kubelet calls it: a pod with two
+//! containers.
 //!
 //! The numbers are those of the fields in Kubernetes' `runtime/v1/api.proto`.
 
@@ -78,13 +79,14 @@ fn a_container_that_cannot_start() {
     d.assert_nothing_left();
 }
 
-/// As a kubelet with `cgroupDriver: systemd` does it: the parent is a slice, and each container a scope in it.
+/// As a kubelet with `cgroupDriver: systemd` does it: the parent is a slice, and each container a
+/// scope in it.
 #[test]
 fn scopes_of_systemd() {
     spec!();
     systemd!();
     skip_if!(no_grpc());
-    skip_if!(integration::place::missing(&["containerd", "containerd-shim-runc-v2", "ctr"]));
+    skip_if!(integration::fixture::missing(&["containerd", "containerd-shim-runc-v2", "ctr"]));
     let d = Containerd::with_cgroups_of_systemd(true);
     fs::write(d.place.path("cri.py"), CLIENT).expect("write");
     let pod = run_pod(&d, "test.slice");

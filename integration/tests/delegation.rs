@@ -1,4 +1,5 @@
-//! Containers that own their cgroup on v2: sub-cgroups of their own, systemd as their init, and who may come in.
+//! Containers that own their cgroup on v2: sub-cgroups of their own, systemd as their init, and who
+//! may come in.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +24,8 @@ fn owns_its_cgroup(script: &str) -> Container {
     })
 }
 
-/// As systemd does as a container's init: the cgroup that exec would join has no processes any more, and may have none.
+/// As systemd does as a container's init: the cgroup that exec would join has no processes any
+/// more, and may have none.
 #[test]
 fn exec_when_init_has_moved_on() {
     spec!();
@@ -56,7 +58,7 @@ fn exec_is_at_the_top_where_it_can() {
 
 #[test]
 fn exec_into_a_sub_cgroup() {
-    davit_only!("the wording is ours");
+    davit_only!("its own messages");
     pure_v2!();
     let c = owns_its_cgroup("trap 'exit 0' TERM; while :; do sleep 0.05; done");
     c.create().start();
@@ -101,10 +103,10 @@ fn a_frozen_cgroup_is_refused() {
     run.refuses(&["frozen"]);
 }
 
-/// What is in there is somebody else's: it is neither joined nor killed.
+/// The processes in there are another program's: they are neither joined nor killed.
 #[test]
 fn a_cgroup_with_processes_is_refused() {
-    davit_only!("the peers join it");
+    davit_only!("other runtimes join it");
     pure_v2!();
     for below in ["", "below"] {
         let c = Container::new(&["true"]);
@@ -176,11 +178,11 @@ fn systemd_as_init() {
     systemd_is_init(&with_systemd_inside());
 }
 
-/// Its root is nobody here: the cgroup has to be its own.
+/// Root of the container is uid `nobody` here: it has to own the cgroup.
 #[test]
 fn systemd_as_init_in_a_user_namespace() {
     spec!();
-    peer_fails!("runc", "gives the cgroup away with the systemd driver alone");
+    fails_with!("runc", "gives the cgroup away with the systemd driver alone");
     pure_v2!();
     skip_if!(systemd_root::missing());
     systemd_is_init(&with_systemd_inside().with(|c| config::set_userns(c, 100_000, 65536)));

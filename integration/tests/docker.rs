@@ -60,6 +60,7 @@ fn programs_of_exec_that_cannot_be_executed() {
     for (options, program, says) in [
         (&[][..], "nosuch", "executable file not found in $PATH"),
         (&[], "/etc/passwd", "permission denied"),
+        (&[], "/etc", "is a directory: permission denied"),
         (&["--workdir", "/nosuch"], "true", "no such file or directory"),
     ] {
         // This version of docker says 126 to each; the words are what the runtime says.
@@ -128,7 +129,7 @@ fn options() {
 #[test]
 fn privileged() {
     let d = docker!();
-    peer_fails!("runc", "gives up where the host lacks a capability");
+    fails_with!("runc", "gives up where the host lacks a capability");
     assert_eq!(
         d.sh(&["--privileged"], "mount -t tmpfs none /mnt && stat -f -c %T /mnt"),
         "tmpfs\n"
@@ -168,6 +169,52 @@ fn limits() {
     d.docker(&update).ok();
     let stats = d.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "box"]).ok().out;
     assert!(stats.contains(" / 32MiB"), "{stats}");
+}
+
+/// An option of `docker update` with its value, and the file of v1 with the values there on v1 and
+/// v2.
+type Row = (&'static str, &'static str, &'static str, &'static str, [&'static str; 2]);
+
+const UPDATES: [Row; 7] = [
+    ("--cpu-shares", "512", "cpu", "cpu.shares", ["512", "59"]),
+    ("--cpu-period", "50000", "cpu", "cpu.cfs_period_us", ["50000", "max 50000"]),
+    ("--cpu-quota", "20000", "cpu", "cpu.cfs_quota_us", ["20000", "20000 50000"]),
+    ("--cpuset-cpus", "0", "cpuset", "cpuset.cpus", ["0", "0"]),
+    ("--cpuset-mems", "0", "cpuset", "cpuset.mems", ["0", "0"]),
+    ("--pids-limit", "77", "pids", "pids.max", ["77", "77"]),
+    ("--memory-reservation", "32m", "memory", "memory.soft_limit_in_bytes", ["33554432"; 2]),
+];
+
+/// C1: `docker update` sends every limit of the container each time, 0 for those that it does not
+/// have.
+#[test]
+fn update_of_each_single_limit() {
+    let d = docker!();
+    d.sleeper("box", &[]);
+    let all = || UPDATES.map(|(_, _, controller, file, _)| d.cgroup_file("box", controller, file));
+    let update = |options: &[&str]| d.docker(&[&["update"], options, &["box"]].concat()).ok();
+    let before = all();
+    update(&["--restart", "no"]);
+    update(&["--pids-limit", "0"]);
+    assert_eq!(all(), before);
+    assert_eq!(d.exec(&[], "box", &["sh", "-c", "true | echo forked"]).ok().out, "forked\n");
+    for (option, value, controller, file, expected) in UPDATES {
+        update(&[option, value]);
+        let expected = expected[usize::from(host::has_pure_cgroup_v2())];
+        assert_eq!(d.cgroup_file("box", controller, file), expected, "{option}");
+    }
+    // docker refuses the one beside a period, and the other without swap; it sends each as two
+    // limits.
+    d.sleeper("other", &[]);
+    d.docker(&["update", "--cpus", "0.5", "other"]).ok();
+    d.docker(&["update", "--memory", "64m", "--memory-swap", "96m", "other"]).ok();
+    let found = ["cpu.cfs_quota_us", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+        .map(|file| d.cgroup_file("other", &file[..file.find('.').unwrap_or(0)], file));
+    let expected = match host::has_pure_cgroup_v2() {
+        true => ["50000 100000", "67108864", "33554432"],
+        false => ["50000", "67108864", "100663296"],
+    };
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -253,7 +300,7 @@ fn build() {
 #[test]
 fn compose() {
     let d = docker!();
-    skip_if!(place::missing(&["docker-compose"]));
+    skip_if!(fixture::missing(&["docker-compose"]));
     let service = |script: &str| json!({ "image": docker::IMAGE, "network_mode": "none", "command": ["sh", "-c", script] });
     let mut second = service("echo from $$NAME; exec sleep 1000");
     second["environment"] = json!({ "NAME": "second" });

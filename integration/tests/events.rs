@@ -1,4 +1,4 @@
-//! events: figures once or again and again, and the kernel's kills for want of memory.
+//! events: statistics, once or repeatedly, and OOM kills.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn events(out: &str) -> Vec<Value> {
 fn figures_once() {
     spec!();
     controllers!();
-    peer_fails!("crun", "knows no events");
+    fails_with!("crun", "knows no events");
     let c = Container::sh("head -c 3000000 /dev/zero | md5sum >/dev/null; echo up; sleep 1000")
         .with(|c| {
             c["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20, "swap": 96 << 20 });
@@ -75,8 +75,8 @@ fn throttling_and_pressure() {
 #[test]
 fn figures_of_a_pure_v2_tree() {
     spec!();
-    peer_fails!("crun", "knows no events");
-    peer_fails!("runc", "1.1 fails where a controller is missing");
+    fails_with!("crun", "knows no events");
+    fails_with!("runc", "1.1 fails where a controller is missing");
     // Some kernels share time out between user and system by samples, some hundred in a second.
     let c = Container::sh("head -c 100000000 /dev/zero | md5sum >/dev/null; echo up; sleep 1000")
         .by(&host::PURE_V2);
@@ -92,7 +92,7 @@ fn figures_of_a_pure_v2_tree() {
 fn again_and_again_until_the_end() {
     spec!();
     controllers!();
-    peer_fails!("crun", "knows no events");
+    fails_with!("crun", "knows no events");
     let c = Container::sleeper();
     c.create().start();
     let mut watch = c.call(&["events", "--interval", "100ms", &c.id]).spawn();
@@ -117,7 +117,7 @@ fn again_and_again_until_the_end() {
 fn the_kernels_kills() {
     spec!();
     controllers!();
-    peer_fails!("crun", "knows no events");
+    fails_with!("crun", "knows no events");
     let script = "while [ ! -e /go ]; do sleep 0.02; done; \
                   head -c 100000000 /dev/zero | tail -c 90000000 | wc -c; echo over; \
                   while :; do sleep 0.05; done";
@@ -166,7 +166,7 @@ fn an_init_that_is_killed_for_memory() {
 fn paused_and_created_ones_have_figures() {
     spec!();
     controllers!();
-    peer_fails!("crun", "knows no events");
+    fails_with!("crun", "knows no events");
     let c = Container::sleeper();
     c.create();
     stats(&c);
@@ -179,7 +179,7 @@ fn paused_and_created_ones_have_figures() {
 #[test]
 fn bad_calls() {
     spec!();
-    peer_fails!("crun", "knows no events");
+    fails_with!("crun", "knows no events");
     let c = Container::new(&["true"]);
     c.call(&["events", "--stats", &c.id]).done().refuses(&["does not exist"]);
     c.create();

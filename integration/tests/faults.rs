@@ -1,8 +1,10 @@
-//! Crash-only: whatever instant the runtime is killed at, and whatever became of its files, `delete --force` leaves
-//! nothing.
+//! Crash-only: whatever instant the runtime is killed at, and whatever became of its files, `delete
+//! --force` leaves nothing.
 //!
-//! `DAVIT_ROUNDS` is the number of rounds (300); when it is set, the peers are measured too, without a verdict.
+//! `DAVIT_ROUNDS` is the number of rounds (300); when it is set, other runtimes are measured too,
+//! without a verdict.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,8 +37,8 @@ fn reap() -> bool {
     }
 }
 
-/// Calls to its end, and meanwhile reaps what was adopted, as an init does: a pid namespace ends only when nobody has
-/// a zombie of it left (zap_pid_ns_processes in the kernel).
+/// Runs a call to its end and meanwhile reaps adopted processes, as an init does: a pid namespace
+/// ends only when all of its zombies were reaped (zap_pid_ns_processes in the kernel).
 fn reaping(call: Call) -> Outcome {
     let mut running = call.spawn();
     let pid = running.pid();
@@ -78,7 +80,7 @@ fn rounds() -> u32 {
     std::env::var("DAVIT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
 }
 
-/// Peers are only measured when somebody asks for it.
+/// Other runtimes are only measured on demand.
 fn peers_not_asked() -> Option<String> {
     if std::env::var_os("DAVIT_ROUNDS").is_some() {
         None
@@ -144,7 +146,8 @@ impl Tally {
     }
 }
 
-/// A number from 0 to 1, different each time; the seed is the time, and each round is named in a failure.
+/// A number from 0 to 1, different each time; the seed is the time, and each round is named in a
+/// failure.
 fn random(state: &mut u64) -> f64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     f64::from(u32::try_from(*state >> 33).expect("31 bits")) / f64::from(1_u32 << 31)
@@ -166,7 +169,8 @@ fn wait_precisely(time: Duration) {
     }
 }
 
-/// Calls the command, kills it at a random moment of its usual time, deletes by force, and counts what is left.
+/// Calls the command, kills it at a random moment of its usual time, deletes by force, and counts
+/// what is left.
 fn kill_rounds(
     what: &str,
     rounds: u32,
@@ -259,9 +263,70 @@ fn state_files(c: &Container) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Damages a file.
+type Damage = fn(&Path);
+
+/// The ways in which a file of the state can be damaged.
+const DAMAGES: [(&str, Damage); 7] = [
+    ("empty", |file| fs::write(file, "").expect("write")),
+    ("half", |file| {
+        let bytes = fs::read(file).expect("read");
+        fs::write(file, &bytes[..bytes.len() / 2]).expect("write");
+    }),
+    ("garbage", |file| fs::write(file, [0xff; 300]).expect("write")),
+    ("huge", |file| {
+        let grown = Command::new("truncate").args(["-s", "1T"]).arg(file).status();
+        assert!(grown.is_ok_and(|status| status.success()));
+    }),
+    ("gone", |file| fs::remove_file(file).expect("rm")),
+    ("a directory", |file| {
+        fs::remove_file(file).expect("rm");
+        fs::create_dir(file).expect("mkdir");
+    }),
+    ("a FIFO", |file| {
+        fs::remove_file(file).expect("rm");
+        assert!(Command::new("mkfifo").arg(file).status().is_ok_and(|s| s.success()));
+    }),
+];
+
+/// What is wrong with the commands on a container whose file `name` was damaged.
+fn problems_with_a_damaged(name: &OsStr, damage: Damage, start: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    let c = Container::sleeper();
+    c.create();
+    if start {
+        c.start();
+    }
+    damage(&c.state_root().join(&c.id).join(name));
+    // Their answer does not matter here, but they must not hang or crash.
+    for command in [vec!["state", &c.id], vec!["list"], vec!["kill", &c.id, "KILL"]] {
+        match c.call(&command).within(Duration::from_secs(3)).spawn().wait_or_kill() {
+            None => problems.push(format!("{command:?} hangs")),
+            Some(run) if run.code > 255 || run.err.contains("panicked") => {
+                problems.push(format!("{run:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let delete = c.call(&["delete", "--force", &c.id]).within(Duration::from_secs(12));
+    match delete.spawn().wait_or_kill() {
+        None => problems.push("delete hangs".into()),
+        Some(deleted) if deleted.code != 0 => problems.push(format!("{deleted:?}")),
+        Some(_) => {}
+    }
+    within(Duration::from_millis(500), || (!reap()).then_some(()));
+    let (left, orphans) = (c.leftovers(), orphans());
+    if !(left.is_empty() && orphans.is_empty()) {
+        problems.push(format!("left {left:?} {orphans:?}"));
+    }
+    leftovers::sweep(&c.id, c.dir());
+    let _ = fs::remove_dir_all(c.state_root());
+    problems
+}
+
 #[test]
 fn a_damaged_record_does_not_keep_anything_alive() {
-    davit_only!("all peers leave it");
+    davit_only!("all other runtimes leave it");
     let _alone = alone();
     let probe = Container::sleeper();
     probe.create();
@@ -269,69 +334,13 @@ fn a_damaged_record_does_not_keep_anything_alive() {
         state_files(&probe).iter().map(|path| path.file_name().expect("name").to_owned()).collect();
     assert!(!names.is_empty());
     drop(probe);
-    type Damage = fn(&Path);
-    let damages: &[(&str, Damage)] = &[
-        ("empty", |file| fs::write(file, "").expect("write")),
-        ("half", |file| {
-            let bytes = fs::read(file).expect("read");
-            fs::write(file, &bytes[..bytes.len() / 2]).expect("write");
-        }),
-        ("garbage", |file| fs::write(file, [0xff; 300]).expect("write")),
-        ("huge", |file| {
-            assert!(
-                Command::new("truncate")
-                    .args(["-s", "1T"])
-                    .arg(file)
-                    .status()
-                    .is_ok_and(|s| s.success())
-            )
-        }),
-        ("gone", |file| fs::remove_file(file).expect("rm")),
-        ("a directory", |file| {
-            fs::remove_file(file).expect("rm");
-            fs::create_dir(file).expect("mkdir");
-        }),
-        ("a FIFO", |file| {
-            fs::remove_file(file).expect("rm");
-            assert!(Command::new("mkfifo").arg(file).status().is_ok_and(|s| s.success()));
-        }),
-    ];
     let mut problems = Vec::new();
     for name in &names {
-        for (how, damage) in damages {
+        for (how, damage) in DAMAGES {
             for start in [false, true] {
-                let c = Container::sleeper();
-                c.create();
-                if start {
-                    c.start();
-                }
-                damage(&c.state_root().join(&c.id).join(name));
-                let mut problem = |what: String| {
-                    problems.push(format!("{how} {name:?}, started {start}: {what}"));
-                };
-                // Whatever they say, they must not hang or crash.
-                for command in [vec!["state", &c.id], vec!["list"], vec!["kill", &c.id, "KILL"]] {
-                    match c.call(&command).within(Duration::from_secs(3)).spawn().wait_or_kill() {
-                        None => problem(format!("{command:?} hangs")),
-                        Some(run) if run.code > 255 || run.err.contains("panicked") => {
-                            problem(format!("{run:?}"));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                let delete = c.call(&["delete", "--force", &c.id]).within(Duration::from_secs(12));
-                match delete.spawn().wait_or_kill() {
-                    None => problem("delete hangs".into()),
-                    Some(deleted) if deleted.code != 0 => problem(format!("{deleted:?}")),
-                    Some(_) => {}
-                }
-                within(Duration::from_millis(500), || (!reap()).then_some(()));
-                let (left, orphans) = (c.leftovers(), orphans());
-                if !(left.is_empty() && orphans.is_empty()) {
-                    problem(format!("left {left:?} {orphans:?}"));
-                }
-                leftovers::sweep(&c.id, c.dir());
-                let _ = fs::remove_dir_all(c.state_root());
+                let found = problems_with_a_damaged(name, damage, start);
+                let at = format!("{how} {name:?}, started {start}");
+                problems.extend(found.into_iter().map(|what| format!("{at}: {what}")));
             }
         }
     }
@@ -351,7 +360,7 @@ fn an_empty_state_directory_is_deleted() {
 #[test]
 fn a_pid_that_now_belongs_to_a_stranger_is_never_signalled() {
     davit_only!(
-        "about our record: runc and crun keep a start time too, in files of their own form"
+        "about davit's record: runc and crun keep a start time too, in files of their own form"
     );
     let _alone = alone();
     let c = Container::sleeper();
@@ -380,79 +389,9 @@ fn a_pid_that_now_belongs_to_a_stranger_is_never_signalled() {
     assert!(alive, "a stranger was killed");
 }
 
-/// Runs `create` and then `delete --force` in a mount namespace in which the state directory is prepared by `script`
-/// (with $STATE); returns what create said and what the directory held after it.
-fn with_state(c: &Container, script: &str) -> (Outcome, String) {
-    let (state, runtime) =
-        (c.path("state"), runtime::runtime().path.to_string_lossy().into_owned());
-    fs::create_dir_all(&state).expect("mkdir");
-    let report = c.path("report");
-    let script = format!(
-        "STATE={state}; {script}\n\"$@\"; code=$?\n\
-         if [ $code != 0 ]; then find $STATE -mindepth 1 -name '{id}*' >{report}; else echo created >{report}; fi\n\
-         {runtime} --root {state} delete --force {id} >/dev/null 2>&1 || echo delete failed >>{report}\nexit $code",
-        id = c.id
-    );
-    let run = c
-        .through_with_bundle(
-            &["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"],
-            "create",
-            &[],
-        )
-        .done();
-    (run, fs::read_to_string(report).unwrap_or_default())
-}
-
-#[test]
-fn a_full_state_directory() {
-    davit_only!("the peers leave parts of their state");
-    let _alone = alone();
-    let mut refused = 0;
-    let mut accepted = 0;
-    let scripts = (1..=8).map(|inodes| format!("mount -t tmpfs -o size=1m,nr_inodes={inodes} none $STATE")).chain((0..=12).map(|pages| {
-        format!("mount -t tmpfs -o size=128k none $STATE; dd if=/dev/zero of=$STATE/fill bs=4k count={} 2>/dev/null", 32 - pages)
-    }));
-    for script in scripts {
-        let c = Container::sleeper();
-        let (run, report) = with_state(&c, &script);
-        if run.code == 0 {
-            accepted += 1;
-            assert_eq!(report, "created\n", "{script}");
-        } else {
-            refused += 1;
-            run.refuses(&["no space left on device"]);
-            assert_eq!(report, "", "{script}: left in the state directory, or delete fails");
-        }
-        c.assert_nothing_left();
-    }
-    assert!(refused > 3 && accepted > 0, "the steps are too coarse: {refused} {accepted}");
-}
-
-#[test]
-fn a_read_only_state_directory() {
-    davit_only!("about our words");
-    let _alone = alone();
-    let c = Container::sleeper();
-    let (run, report) =
-        with_state(&c, "mount --bind $STATE $STATE; mount -o remount,bind,ro $STATE");
-    run.refuses(&["read-only file system", &c.path("state")]);
-    assert_eq!(report.replace("delete failed\n", ""), "");
-    c.assert_nothing_left();
-}
-
-#[test]
-fn a_state_directory_that_is_a_file() {
-    davit_only!("about our words");
-    let _alone = alone();
-    let c = Container::sleeper();
-    fs::write(c.path("state"), "").expect("write");
-    c.create_call(&[]).done().refuses(&["/state"]);
-    fs::remove_file(c.path("state")).expect("rm");
-}
-
 #[test]
 fn every_limit_of_open_files() {
-    davit_only!("the peers' language runtimes need some of their own");
+    davit_only!("the other runtimes' language runtimes need some of their own");
     let _alone = alone();
     let mut accepted = 0;
     let mut problems = Vec::new();

@@ -1,41 +1,29 @@
-//! `hooks`: six kinds, when and where they run, what they are told, and what happens when they fail.
+//! `hooks`: six kinds, when and where they run, their state on stdin, and what happens when they
+//! fail.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use integration::config::shell_hook;
 use integration::*;
 
 const KINDS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// A hook that runs a shell script. Hooks of the container run inside its root or its mount namespace: a shell at the
-/// same path serves all.
-fn hook(script: &str) -> Value {
-    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
-}
-
-/// Where hooks may write whichever namespace they are in: a directory bound to the same path in the container.
-fn with_log(c: Container) -> Container {
-    let log = c.path("log");
-    fs::create_dir(&log).expect("mkdir");
-    fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).expect("chmod");
-    c.with(|c| config::add_mount(c, &log, "bind", &log, &["rbind"]))
-}
-
 #[test]
 fn all_kinds_in_their_order() {
     spec!();
-    peer_fails!("crun", "runs poststart beside startContainer");
-    peer_fails!("runc", "1.1 runs poststart at the end of create");
-    let c = with_log(Container::sh("echo process >>$LOG; sleep 0.3"));
+    fails_with!("crun", "runs poststart beside startContainer");
+    fails_with!("runc", "1.1 runs poststart at the end of create");
+    let c = Container::sh("echo process >>$LOG; sleep 0.3").with_log();
     let log = c.path("log/all");
     let c = c.with(|c| {
         config::push(&mut c["process"]["env"], format!("LOG={log}").into());
         for kind in KINDS {
             c["hooks"][kind] = json!([
-                hook(&format!("echo {kind} 1 >>{log}")),
-                hook(&format!("echo {kind} 2 >>{log}"))
+                shell_hook(&format!("echo {kind} 1 >>{log}")),
+                shell_hook(&format!("echo {kind} 2 >>{log}"))
             ]);
         }
     });
@@ -61,12 +49,12 @@ fn all_kinds_in_their_order() {
 #[test]
 fn run_runs_them_too() {
     spec!();
-    peer_fails!("runc", "1.1 runs poststart before startContainer");
-    let c = with_log(Container::sh("sleep 0.2"));
+    fails_with!("runc", "1.1 runs poststart before startContainer");
+    let c = Container::sh("sleep 0.2").with_log();
     let log = c.path("log/all");
     let c = c.with(|c| {
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!("echo {kind} >>{log}"))]);
+            c["hooks"][kind] = json!([shell_hook(&format!("echo {kind} >>{log}"))]);
         }
     });
     c.run().ok();
@@ -77,11 +65,11 @@ fn run_runs_them_too() {
 #[test]
 fn namespaces_they_run_in() {
     spec!();
-    let c = with_log(Container::sh("sleep 0.2"));
+    let c = Container::sh("sleep 0.2").with_log();
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!(
+            c["hooks"][kind] = json!([shell_hook(&format!(
                 "(readlink /proc/self/ns/mnt; readlink /proc/self/ns/net) >{log}/{kind}"
             ))]);
         }
@@ -112,12 +100,12 @@ fn namespaces_they_run_in() {
 #[test]
 fn create_container_sees_the_hosts_root_and_start_container_its_own() {
     spec!();
-    let c = with_log(Container::sh("true"));
+    let c = Container::sh("true").with_log();
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in ["createContainer", "startContainer"] {
             // busybox's own directory: only the container's root has it.
-            c["hooks"][kind] = json!([hook(&format!("test -e /bin/busybox -a -e /home/bob && echo container >{log}/{kind} || echo host >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([shell_hook(&format!("test -e /bin/busybox -a -e /home/bob && echo container >{log}/{kind} || echo host >{log}/{kind}"))]);
         }
     });
     c.run().ok();
@@ -131,13 +119,13 @@ fn create_container_sees_the_hosts_root_and_start_container_its_own() {
 #[test]
 fn state_on_stdin() {
     spec!();
-    peer_fails!("crun", "shows another bundle to startContainer");
-    let c = with_log(Container::sh("sleep 0.2"));
+    fails_with!("crun", "shows another bundle to startContainer");
+    let c = Container::sh("sleep 0.2").with_log();
     let log = c.path("log");
     let c = c.with(|c| {
         c["annotations"] = json!({ "key": "value" });
         for kind in KINDS {
-            c["hooks"][kind] = json!([hook(&format!("cat >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([shell_hook(&format!("cat >{log}/{kind}"))]);
         }
     });
     c.create();
@@ -177,8 +165,8 @@ fn state_on_stdin() {
 #[test]
 fn environment_and_arguments_are_those_asked() {
     spec!();
-    peer_fails!("crun", "leaks a variable of its own");
-    let c = with_log(Container::sh("true"));
+    fails_with!("crun", "leaks a variable of its own");
+    let c = Container::sh("true").with_log();
     let log = c.path("log/env");
     let c = c.with(|c| {
         c["hooks"]["createRuntime"] = json!([{
@@ -193,7 +181,7 @@ fn environment_and_arguments_are_those_asked() {
 #[test]
 fn without_args_and_env() {
     spec!();
-    let c = with_log(Container::sh("true"));
+    let c = Container::sh("true").with_log();
     let script = c.path("hook");
     let log = c.path("log/env");
     fs::write(&script, format!("#!/bin/sh\necho $0 $# >{log}\n")).expect("write");
@@ -206,8 +194,8 @@ fn without_args_and_env() {
 #[test]
 fn fds_of_the_runtime_are_not_theirs() {
     spec!();
-    peer_fails!("runc", "1.1 leaks its socket, log pipe and FIFO into createContainer hooks");
-    let c = with_log(Container::sh("true"));
+    fails_with!("runc", "1.1 leaks its socket, log pipe and FIFO into createContainer hooks");
+    let c = Container::sh("true").with_log();
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in [
@@ -218,7 +206,7 @@ fn fds_of_the_runtime_are_not_theirs() {
             "poststart",
             "poststop",
         ] {
-            c["hooks"][kind] = json!([hook(&format!("ls -l /proc/self/fd >{log}/{kind}"))]);
+            c["hooks"][kind] = json!([shell_hook(&format!("ls -l /proc/self/fd >{log}/{kind}"))]);
         }
     });
     let run = c
@@ -245,7 +233,7 @@ fn a_failing_hook_stops_everything_and_its_words_are_shown() {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let c = Container::sh("echo must not run").with(|c| {
             c["hooks"][kind] =
-                json!([hook("echo said on stdout; echo said on stderr >&2; exit 3")]);
+                json!([shell_hook("echo said on stdout; echo said on stderr >&2; exit 3")]);
         });
         let run = c.run();
         assert!(!run.out.contains("must not run"), "{kind}");
@@ -260,10 +248,11 @@ fn a_failing_hook_stops_everything_and_its_words_are_shown() {
 #[test]
 fn later_hooks_do_not_run_after_a_failed_one() {
     spec!();
-    let c = with_log(Container::sh("true"));
+    let c = Container::sh("true").with_log();
     let log = c.path("log/later");
     let c = c.with(|c| {
-        c["hooks"]["createRuntime"] = json!([hook("exit 1"), hook(&format!("touch {log}"))])
+        c["hooks"]["createRuntime"] =
+            json!([shell_hook("exit 1"), shell_hook(&format!("touch {log}"))])
     });
     assert_ne!(c.run().code, 0);
     assert!(!c.dir().join("log/later").exists());
@@ -273,7 +262,7 @@ fn later_hooks_do_not_run_after_a_failed_one() {
 fn a_failing_poststop_only_warns() {
     spec!();
     let c = Container::sh("exit 5")
-        .with(|c| c["hooks"]["poststop"] = json!([hook("echo the reason >&2; exit 1")]));
+        .with(|c| c["hooks"]["poststop"] = json!([shell_hook("echo the reason >&2; exit 1")]));
     let log = c.path("log.json");
     let c = if runtime::runtime().is_davit() {
         c.global(&["--log", &log, "--log-format", "json", "--log-level", "warning"])
@@ -290,14 +279,15 @@ fn a_failing_poststop_only_warns() {
 #[test]
 fn a_failing_poststart_stops_the_container() {
     spec!();
-    peer_fails!("crun", "only warns, as older versions of the spec said");
-    peer_fails!("runc", "1.1 runs poststart at the end of create");
-    // runtime.md, lifecycle, step 9: generate an error, stop the container, destroy it, run poststop.
-    let c = with_log(Container::sh("sleep 1000"));
+    fails_with!("crun", "only warns, as older versions of the spec said");
+    fails_with!("runc", "1.1 runs poststart at the end of create");
+    // runtime.md, lifecycle, step 9: generate an error, stop the container, destroy it, run
+    // poststop.
+    let c = Container::sh("sleep 1000").with_log();
     let log = c.path("log/after");
     let c = c.with(|c| {
-        c["hooks"]["poststart"] = json!([hook("echo the reason >&2; exit 1")]);
-        c["hooks"]["poststop"] = json!([hook(&format!("touch {log}"))]);
+        c["hooks"]["poststart"] = json!([shell_hook("echo the reason >&2; exit 1")]);
+        c["hooks"]["poststop"] = json!([shell_hook(&format!("touch {log}"))]);
     });
     c.run().refuses(&["hooks.poststart[0]", "the reason"]);
     assert!(c.dir().join("log/after").exists(), "poststop runs all the same");
@@ -311,11 +301,12 @@ fn a_failing_poststart_stops_the_container() {
 #[test]
 fn all_poststop_hooks_run() {
     spec!();
-    peer_fails!("runc", "1.1 stops at the first that fails");
-    let c = with_log(Container::sh("true"));
+    fails_with!("runc", "1.1 stops at the first that fails");
+    let c = Container::sh("true").with_log();
     let log = c.path("log/all");
     let c = c.with(|c| {
-        c["hooks"]["poststop"] = json!([hook("exit 1"), hook(&format!("echo second >>{log}"))])
+        c["hooks"]["poststop"] =
+            json!([shell_hook("exit 1"), shell_hook(&format!("echo second >>{log}"))])
     });
     c.run();
     assert_eq!(fs::read_to_string(&log).expect("log"), "second\n");
@@ -332,7 +323,7 @@ fn timeout() {
             true => format!("sleep 100 & echo $! >{child}; wait"),
             false => "exec sleep 100".to_owned(),
         };
-        let mut slow = hook(&script);
+        let mut slow = shell_hook(&script);
         slow["timeout"] = 1.into();
         c["hooks"]["createRuntime"] = json!([slow]);
     });
@@ -345,7 +336,7 @@ fn timeout() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill");
     }
     let quick = Container::sh("echo ran").with(|c| {
-        let mut slow = hook("sleep 0.1");
+        let mut slow = shell_hook("sleep 0.1");
         slow["timeout"] = 10.into();
         c["hooks"]["createRuntime"] = json!([slow]);
     });
@@ -354,7 +345,7 @@ fn timeout() {
 
 #[test]
 fn wrong_hooks_are_refused() {
-    davit_only!("the peers run relative paths, or take 0 for no timeout");
+    davit_only!("other runtimes run relative paths, or take 0 for no timeout");
     for (entry, says) in [
         (json!({ "path": "bin/sh" }), "hooks.createRuntime[0]: path"),
         (json!({ "path": "/bin/sh", "timeout": 0 }), "hooks.createRuntime[0]: timeout"),
@@ -381,7 +372,7 @@ fn a_hook_may_move_the_container_into_a_network() {
     let script =
         if has_ip { script.to_owned() } else { script.replace("ip link", "busybox ip link") };
     let c = Container::sh("cat /sys/class/net/lo/mtu").with(|c| {
-        let mut hook = hook(&script);
+        let mut hook = shell_hook(&script);
         hook["env"] = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
         c["hooks"]["createRuntime"] = json!([hook]);
     });

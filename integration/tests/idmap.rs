@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 
-use integration::config::{add_mount, push, set_userns};
+use integration::config::{add_mount, push, set_namespace, set_userns};
 use integration::*;
 
 /// A container, and a directory beside its bundle with a file of each of these owners.
@@ -53,6 +53,48 @@ fn the_containers_mappings_by_the_option_alone() {
     let (c, source) = with_files_of(&[0, 7], &format!("{OWNERS}; touch /mnt/new"));
     let c = c.with(|c| {
         set_userns(c, 100_000, 65536);
+        add_mount(c, "/mnt", "bind", &source, &["bind", "idmap"]);
+    });
+    assert_eq!(c.run().ok().out, "0 0 0\n7 7 7\n");
+    assert_eq!(fs::metadata(format!("{source}/new")).expect("new").uid(), 0);
+}
+
+/// C8: what podman makes of `--mount ...,idmap=...`, in crun's words.
+#[test]
+fn mappings_in_the_option() {
+    spec!();
+    fails_with!("runc", "1.1 knows no id-mapped mounts");
+    let (c, source) = with_files_of(&[0, 5], OWNERS);
+    let c = c.with(|c| {
+        add_mount(
+            c,
+            "/mnt",
+            "bind",
+            &source,
+            &["rbind", "idmap=uids=0-3000-10;gids=0-4000-3#5-8-1"],
+        );
+    });
+    assert_eq!(c.run().ok().out, "0 3000 4000\n5 3005 8\n");
+    // Relative to the ids of the container: its 3 is 100003 outside.
+    let (c, source) = with_files_of(&[0, 5], OWNERS);
+    let c = c.with(|c| {
+        set_userns(c, 100_000, 65536);
+        add_mount(c, "/mnt", "bind", &source, &["bind", "idmap=uids=@0-3-10;gids=@0-20-10"]);
+    });
+    assert_eq!(c.run().ok().out, "0 3 20\n5 8 25\n");
+}
+
+/// C9: the mappings are those of the namespace, new or joined.
+#[test]
+fn the_mappings_of_a_user_namespace_that_is_joined() {
+    spec!();
+    fails_with!("runc", "1.1 knows no id-mapped mounts");
+    let other = Container::sleeper().with(|c| set_userns(c, 200_000, 65536));
+    other.create();
+    let path = format!("/proc/{}/ns/user", other.pid());
+    let (c, source) = with_files_of(&[0, 7], &format!("{OWNERS}; touch /mnt/new"));
+    let c = c.with(|c| {
+        set_namespace(c, "user", Some(&path));
         add_mount(c, "/mnt", "bind", &source, &["bind", "idmap"]);
     });
     assert_eq!(c.run().ok().out, "0 0 0\n7 7 7\n");

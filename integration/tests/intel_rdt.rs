@@ -1,4 +1,4 @@
-//! `linux.intelRdt`: a group of resctrl where the machine has it, and a refusal where it has not.
+//! `linux.intelRdt`: a group of resctrl if the host has it, otherwise a refusal.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ fn is_mounted() -> bool {
 #[test]
 fn without_resctrl_it_is_refused() {
     spec!();
-    peer_fails!("runc", "1.1 ignores what it does not find");
-    skip_if!(is_mounted().then_some("this machine has it"));
+    fails_with!("runc", "1.1 ignores what it does not find");
+    skip_if!(is_mounted().then_some("this host has it"));
     for rdt in [json!({}), json!({ "closID": "x" }), json!({ "memBwSchema": "MB:0=50" })] {
         let c = Container::new(&["true"]).with(|c| c["linux"]["intelRdt"] = rdt);
         c.run().refuses(&["linux.intelRdt", "resctrl"]);
@@ -37,7 +37,7 @@ fn a_group_of_the_containers_own() {
 
 #[test]
 fn a_group_that_is_not_there_is_named() {
-    davit_only!("the messages are its own");
+    davit_only!("its own messages");
     skip_if!((!is_mounted()).then_some("needs a processor with resctrl, mounted"));
     let c = Container::new(&["true"])
         .with(|c| c["linux"]["intelRdt"] = json!({ "closID": "davit-test-none" }));

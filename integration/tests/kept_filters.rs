@@ -1,4 +1,5 @@
-//! Device filters that are kept in bpffs: they are used again, and nobody gets one of other rules.
+//! Device filters that are cached in bpffs: they are reused, and no container gets one of other
+//! rules.
 
 use std::process::{Child, Command};
 
@@ -82,8 +83,8 @@ impl Drop for Machine {
 
 macro_rules! needs_root_of_the_machine {
     () => {
-        davit_only!("the peers load a filter for each container");
-        skip_if!(place::missing(&["nsenter", "unshare"]));
+        davit_only!("other runtimes load a filter for each container");
+        skip_if!(fixture::missing(&["nsenter", "unshare"]));
     };
 }
 

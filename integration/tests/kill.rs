@@ -14,7 +14,7 @@ fn trapper() -> Container {
 #[test]
 fn names_and_numbers() {
     spec!();
-    peer_fails!("crun", "1.8 knows no names in lower case");
+    fails_with!("crun", "1.8 knows no names in lower case");
     let c = trapper();
     let spellings = ["USR1", "SIGUSR1", "10", "usr1", "sigusr1"];
     for (times, signal) in spellings.iter().enumerate() {
@@ -32,8 +32,8 @@ fn names_and_numbers() {
 #[test]
 fn realtime_signals() {
     spec!();
-    peer_fails!("runc", "1.1 knows no real-time names");
-    peer_fails!("crun", "1.8 knows no RTMIN without an offset");
+    fails_with!("runc", "1.1 knows no real-time names");
+    fails_with!("crun", "1.8 knows no RTMIN without an offset");
     let c = trapper();
     for (times, signal) in ["34", "RTMIN", "SIGRTMIN", "RTMIN+0"].iter().enumerate() {
         c.kill(signal).ok();
@@ -41,9 +41,31 @@ fn realtime_signals() {
     }
 }
 
+/// No signal is sent: it is asked whether one could be.
+#[test]
+fn zero_asks_whether_it_is_alive() {
+    spec!();
+    let c = trapper();
+    let before = c.output();
+    c.kill("0").ok();
+    if runtime::runtime().is_davit() {
+        c.call(&["kill", "--all", &c.id, "0"]).done().ok();
+    }
+    assert_eq!(c.output(), before, "no signal was sent");
+    assert_eq!(c.status(), "running");
+    c.kill("KILL").ok();
+    c.until_status("stopped");
+    let ended = c.kill("0").fails();
+    // crun 1.8: "kill container: No such process".
+    assert!(runtime::runtime().name == "crun" || ended.err.contains("not running"), "{ended:?}");
+    let c = Container::sleeper();
+    c.create();
+    c.kill("0").ok();
+}
+
 #[test]
 fn garbage_is_refused() {
-    davit_only!("the peers read 9x as 9 and 4294967305 as 9");
+    davit_only!("other runtimes read 9x as 9 and 4294967305 as 9");
     let c = trapper();
     let before = c.output();
     for signal in
@@ -103,4 +125,27 @@ fn works_without_any_environment() {
     c.until_status("stopped");
     c.call(&["delete", &c.id]).without_env().done().ok();
     c.assert_nothing_left();
+}
+
+/// B16: a cgroup may be removed while it is killed, by systemd as soon as it is empty. What is open
+/// of it then is no device, by the kernel's words.
+#[test]
+fn a_cgroup_that_goes_while_it_is_killed_has_gone() {
+    davit_only!("other runtimes write to other files");
+    skip_if!(fixture::missing(&["strace"]));
+    for errno in ["ENODEV", "ENOENT"] {
+        let c = Container::sleeper();
+        c.create().start();
+        let paths =
+            ["unified/", ""].map(|tree| format!("/sys/fs/cgroup/{tree}{}/cgroup.kill", c.id));
+        let has_file = paths.iter().any(|path| std::path::Path::new(path).exists());
+        let [first, second] = &paths;
+        let fail = format!("inject=write:error={errno}");
+        let strace =
+            ["strace", "-qq", "-o", &c.path("trace"), "-P", first, "-P", second, "-e", &fail];
+        c.call_through(&strace, &["delete", "--force", &c.id]).done().ok();
+        let trace = std::fs::read_to_string(c.path("trace")).expect("trace");
+        assert_eq!(trace.contains(errno), has_file, "{trace}");
+        c.assert_nothing_left();
+    }
 }

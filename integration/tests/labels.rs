@@ -1,5 +1,5 @@
-//! SELinux labels and AppArmor profiles: applied where the kernel has the module, for exec as for init, and refused by
-//! name where it has not.
+//! SELinux labels and AppArmor profiles: applied where the kernel has the module, for exec as for
+//! init, and refused by name where it has not.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ const ASK: &str = "cat /proc/self/attr/current; mkdir /forbidden/x 2>/dev/null |
 #[test]
 fn a_profile_confines_init_and_exec() {
     spec!();
-    peer_fails!("crun", "refuses hybrid hosts");
+    fails_with!("crun", "refuses hybrid hosts");
     let c = Container::sh(&format!("{ASK}; sleep 1000"))
         .with_files(|root| fs::create_dir(root.join("forbidden")).expect("mkdir"));
     let profile = Profile::load(&c);
@@ -72,7 +72,7 @@ fn a_profile_confines_init_and_exec() {
 #[test]
 fn exec_alone_can_have_a_profile() {
     spec!();
-    peer_fails!("crun", "refuses hybrid hosts");
+    fails_with!("crun", "refuses hybrid hosts");
     let c = Container::sleeper();
     let profile = Profile::load(&c);
     skip_if!(profile.as_ref().err());
@@ -84,7 +84,7 @@ fn exec_alone_can_have_a_profile() {
 
 #[test]
 fn a_profile_that_is_not_loaded_is_named() {
-    davit_only!("the wording is ours");
+    davit_only!("its own messages");
     skip_if!((!has_apparmor()).then_some("this kernel has no AppArmor"));
     let c = Container::new(&["true"])
         .with(|c| c["process"]["apparmorProfile"] = "davit-test-nosuch".into());
@@ -93,7 +93,7 @@ fn a_profile_that_is_not_loaded_is_named() {
 
 #[test]
 fn without_the_module_labels_are_refused_by_name() {
-    davit_only!("the peers ignore some of them");
+    davit_only!("other runtimes ignore some of them");
     type Row = (&'static str, &'static str, bool, fn(&mut Value));
     let rows: [Row; 2] = [
         ("process.apparmorProfile", "AppArmor", has_apparmor(), |c| {
@@ -127,7 +127,7 @@ fn a_mount_label_without_selinux_has_no_effect_which_is_said() {
 
 #[test]
 fn exec_refuses_them_too() {
-    davit_only!("the peers ignore some of them");
+    davit_only!("other runtimes ignore some of them");
     let c = Container::sleeper();
     c.create().start();
     for (option, module, there) in
@@ -158,7 +158,7 @@ fn empty_labels_are_none_and_unconfined_needs_no_module() {
 fn podman_confines() {
     let p = podman!();
     skip_if!((!has_apparmor()).then_some("this kernel has no AppArmor"));
-    skip_if!(place::missing(&["apparmor_parser"]));
+    skip_if!(fixture::missing(&["apparmor_parser"]));
     let own = ["cat", "/proc/self/attr/current"];
     p.sleeper("x", &[]);
     for seen in [p.run(&[], &own), p.exec(&[], "x", &own)] {

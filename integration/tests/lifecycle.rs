@@ -191,8 +191,8 @@ fn ids() {
 #[test]
 fn two_starts_at_once_one_wins() {
     spec!();
-    peer_fails!("runc", "both may see the container as created: no lock");
-    peer_fails!("crun", "both may see the container as created: no lock");
+    fails_with!("runc", "both may see the container as created: no lock");
+    fails_with!("crun", "both may see the container as created: no lock");
     for _ in 0..10 {
         let c = Container::sh("echo started; while :; do sleep 0.05; done");
         c.create();
@@ -206,7 +206,7 @@ fn two_starts_at_once_one_wins() {
 
 #[test]
 fn a_start_that_was_killed_before_it_wrote_that_down() {
-    davit_only!("the record is ours");
+    davit_only!("the record of davit");
     let c = Container::sleeper();
     c.create();
     let record = c
@@ -227,7 +227,7 @@ fn a_start_that_was_killed_before_it_wrote_that_down() {
 #[test]
 fn eight_creates_of_one_id_one_wins() {
     spec!();
-    peer_fails!("runc", "a loser may delete the state of the winner: no lock");
+    fails_with!("runc", "a loser may delete the state of the winner: no lock");
     let c = Container::sleeper();
     c.write();
     let bundle = c.path("bundle");

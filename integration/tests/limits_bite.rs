@@ -1,5 +1,5 @@
-//! Limits proven by what happens, on cgroup v2: nobody reads a file back here to believe it. Those of memory and of
-//! processor time have files of their own: limits_memory.rs, limits_cpu.rs.
+//! Limits proven by their effect, on cgroup v2, not by reading files back. Those of memory and of
+//! CPU time are in limits_memory.rs and limits_cpu.rs.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn processes_are_counted() {
 fn an_update_counts_who_is_there() {
     spec!();
     pure_v2!();
-    // Its first process forks no more, lest it end for want of room.
+    // Its first process forks no more, so that it does not run out of space.
     let c = limited("exec tail -f /dev/null", json!({ "pids": { "limit": 50 } }));
     c.create().start();
     assert_eq!(c.ask(FORKS), "all\n");
@@ -58,7 +58,7 @@ fn a_disk_is_slowed_down() {
 #[test]
 fn a_disk_is_slowed_down_by_an_update() {
     spec!();
-    peer_fails!("crun", "reads no resources from stdin");
+    fails_with!("crun", "reads no resources from stdin");
     pure_v2!();
     let throttle = throttle();
     skip_if!(throttle.is_none().then_some("no whole disk under the temporary directory"));

@@ -1,4 +1,5 @@
-//! Limits of processor time on cgroup v2, measured. A share of a clock is the same however slow the machine is.
+//! Limits of processor time on cgroup v2, measured. A share of a clock is the same however slow the
+//! host is.
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,7 @@ const MIB: u64 = 1 << 20;
 /// Ends the test where these programs are missing.
 macro_rules! needs {
     ($($program:expr),*) => {
-        skip_if!(place::missing(&[$($program),*]))
+        skip_if!(fixture::missing(&[$($program),*]))
     };
 }
 
@@ -45,7 +45,7 @@ fn a_lower_limit_is_felt_at_once() {
     assert!(count(&c, "memory.events", "oom_kill") > 0);
 }
 
-/// Above it nobody is killed, but what can be taken is.
+/// Above it no process is killed, but memory is reclaimed.
 #[test]
 fn high_holds_back() {
     spec!();
@@ -60,7 +60,8 @@ fn high_holds_back() {
     assert!(cached < 24 * MIB, "{cached} bytes of 16 MiB");
 }
 
-/// Two in a cgroup that is too small for both: what the first has read, and how much of it the second leaves there.
+/// Two in a cgroup that is too small for both: what the first has read, and how much of it the
+/// second leaves there.
 fn left_of_16_mib(outer: &Outer, resources: Value) -> u64 {
     let inside = |script: &str, resources: Value| {
         let c = limited(script, resources);
@@ -151,7 +152,7 @@ fn swap_is_memory_too() {
     assert_eq!(with(60 * MIB).run().ok().out, "30000000\n");
     for swap in [16 * MIB, 20 * MIB] {
         // Whom the kernel kills is its own choice.
-        assert_ne!(with(swap).run().out, "30000000\n", "nobody was killed");
+        assert_ne!(with(swap).run().out, "30000000\n", "no process was killed");
     }
 }
 
@@ -194,10 +195,11 @@ fn huge_pages_are_counted() {
     assert_eq!(run(json!({})), "two\n");
 }
 
-/// What davit's init and the kernel need to exec a program at all; below it the error says what was too little.
+/// What davit's init and the kernel need to exec a program at all; below it the error says what was
+/// too little.
 #[test]
 fn the_smallest_limit_of_memory() {
-    davit_only!("the peers need megabytes");
+    davit_only!("other runtimes need megabytes");
     pure_v2!();
     let true_with = |bytes: u64| {
         let c = Container::new(&["/bin/true"]).with(|c| {
@@ -220,7 +222,7 @@ const OOM: &str = "\"type\":\"oom\"";
 /// The limit of a cgroup above the container's kills in it as well; `events` says which one it was.
 #[test]
 fn events_say_whose_limit_it_was() {
-    davit_only!("the peers do not");
+    davit_only!("other runtimes do not");
     pure_v2!();
     let outer = Outer::new();
     let hog = "while [ ! -e /go ]; do sleep 0.02; done; tail -c 90000000 /dev/zero; echo over; sleep 1000";

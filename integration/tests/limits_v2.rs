@@ -39,7 +39,7 @@ fn rows() -> Vec<(Value, &'static str, &'static str)> {
     ]
 }
 
-/// What the older peers lack, or count in another way.
+/// Fields that older runtimes lack, or count in another way.
 fn newer_rows() -> Vec<(Value, &'static str, &'static str)> {
     vec![
         (json!({ "cpu": { "shares": 1024 } }), "cpu.weight", "100"),
@@ -47,7 +47,9 @@ fn newer_rows() -> Vec<(Value, &'static str, &'static str)> {
         (json!({ "cpu": { "shares": 262_144 } }), "cpu.weight", "10000"),
         (json!({ "blockIO": { "weight": 500 } }), "io.weight", "default 4950"),
         (json!({ "cpu": { "idle": 1 } }), "cpu.idle", "1"),
+        (json!({ "cpu": { "idle": 1, "shares": 200 } }), "cpu.idle", "1"),
         (json!({ "cpu": { "idle": 0 } }), "cpu.idle", "0"),
+        (json!({ "cpu": { "idle": 0, "shares": 200 } }), "cpu.weight", "29"),
         (
             json!({ "cpu": { "quota": 20000, "period": 50000, "burst": 10000 } }),
             "cpu.max.burst",
@@ -108,7 +110,7 @@ fn update_writes_them() {
 #[test]
 fn options_of_update() {
     spec!();
-    peer_fails!("crun", "reads 64m as no memory at all");
+    fails_with!("crun", "reads 64m as no memory at all");
     pure_v2!();
     let c = Container::sleeper();
     c.create().start();
@@ -129,7 +131,7 @@ fn options_of_update() {
 /// A period alone leaves the quota, a limit of memory alone the swap.
 #[test]
 fn what_is_not_named_stays() {
-    davit_only!("the peers reset the one or the other");
+    davit_only!("other runtimes reset the one or the other");
     pure_v2!();
     let c = with_resources(
         Container::sleeper(),
@@ -146,6 +148,9 @@ fn what_is_not_named_stays() {
     assert_eq!(file(&c, "", "cpu.max"), "30000 40000");
     update("--pids-limit", "9");
     assert_eq!(file(&c, "", "memory.swap.max"), "33554432");
+    // C17: no limit of memory is none of swap.
+    update("--memory", "-1");
+    assert_eq!(file(&c, "", "memory.swap.max"), "max");
 }
 
 #[test]
@@ -170,7 +175,7 @@ fn throttles_of_a_disk() {
 
 #[test]
 fn what_only_v1_has_is_refused() {
-    davit_only!("the peers leave it out, or name a file");
+    davit_only!("other runtimes leave it out, or name a file");
     pure_v2!();
     for (resources, says) in [
         (json!({ "memory": { "swappiness": 1 } }), "linux.resources.memory.swappiness"),
@@ -189,7 +194,7 @@ fn what_only_v1_has_is_refused() {
 
 #[test]
 fn limits_that_cannot_be_are_refused() {
-    davit_only!("the peers write what they are given, or leave it out");
+    davit_only!("other runtimes write what they are given, or leave it out");
     pure_v2!();
     for (resources, says) in [
         (json!({ "memory": { "swap": 1 << 26 } }), "linux.resources.memory.swap"),
@@ -225,7 +230,8 @@ fn seen_from_inside() {
     assert_eq!(run.out, "67108864\n99\n20000 50000\n0::/\n");
 }
 
-/// The parents enable what is needed; a controller that nobody asks for stays off where it costs.
+/// The parents enable what is needed; a controller that is not needed stays off if it costs
+/// something.
 #[test]
 fn controllers_are_enabled_below_new_parents() {
     spec!();

@@ -47,7 +47,7 @@ fn seen(edit: impl FnOnce(&mut Value)) -> String {
 #[test]
 fn flags_of_a_tmpfs() {
     spec!();
-    peer_fails!("crun", "1.8 does not let a later option undo an earlier one");
+    fails_with!("crun", "1.8 does not let a later option undo an earlier one");
     // Options, what must be there, what must not.
     let rows: &[(&[&str], &[&str], &[&str])] = &[
         (&[], &["rw", "relatime"], &["nosuid", "nodev", "noexec", "ro"]),
@@ -90,8 +90,8 @@ fn flags_of_a_tmpfs() {
 #[test]
 fn the_rarer_flags() {
     spec!();
-    peer_fails!("runc", "1.1 takes some of these for data");
-    peer_fails!("crun", "1.8 knows none of these");
+    fails_with!("runc", "1.1 takes some of these for data");
+    fails_with!("crun", "1.8 knows none of these");
     let rows: &[(&[&str], &[&str], &[&str])] = &[
         (&["defaults"], &["rw"], &["nosuid", "nodev", "noexec"]),
         (&["defaults", "ro"], &["ro"], &[]),
@@ -118,7 +118,7 @@ fn the_rarer_flags() {
 #[test]
 fn defaults_on_a_bind() {
     spec!();
-    peer_fails!("runc", "refuses `defaults`");
+    fails_with!("runc", "refuses `defaults`");
     let c = Container::new(&["cat", "/proc/self/mountinfo"]);
     let source = c.path("source");
     fs::create_dir(&source).expect("mkdir");
@@ -129,7 +129,7 @@ fn defaults_on_a_bind() {
 #[test]
 fn flags_of_a_bind() {
     spec!();
-    peer_fails!("crun", "1.8 does not let a later option undo an earlier one");
+    fails_with!("crun", "1.8 does not let a later option undo an earlier one");
     let rows: &[(&[&str], &[&str], &[&str])] = &[
         (&["bind"], &["rw"], &["nosuid", "nodev", "noexec"]),
         (&["bind", "ro"], &["ro"], &["rw"]),
@@ -164,8 +164,8 @@ fn flags_of_a_bind() {
 #[test]
 fn nosymfollow_on_a_bind() {
     spec!();
-    peer_fails!("runc", "1.1 does not know it");
-    peer_fails!("crun", "ignores it on a bind");
+    fails_with!("runc", "1.1 does not know it");
+    fails_with!("crun", "ignores it on a bind");
     let c = Container::sh("cat /mnt/file; cat /mnt/link 2>/dev/null || echo not followed");
     let source = c.path("source");
     fs::create_dir(&source).expect("mkdir");
@@ -209,8 +209,8 @@ fn plain_flags_are_for_the_top_alone() {
 #[test]
 fn recursive_flags_reach_what_is_below() {
     spec!();
-    peer_fails!("crun", "recursive atime options are wrong");
-    peer_fails!(
+    fails_with!("crun", "recursive atime options are wrong");
+    fails_with!(
         "runc",
         "1.1 knows rro and others, but not with remounts of nothing; 1.1.5 has no rnosymfollow"
     );
@@ -249,8 +249,8 @@ fn recursive_flags_reach_what_is_below() {
 #[test]
 fn recursive_ones_on_a_fresh_mount() {
     spec!();
-    peer_fails!("runc", "1.1 has not all of them");
-    peer_fails!("crun", "recursive atime options are wrong");
+    fails_with!("runc", "1.1 has not all of them");
+    fails_with!("crun", "recursive atime options are wrong");
     let table = seen(|c| add_mount(c, "/mnt", "tmpfs", "tmpfs", &["rro", "rnoatime", "rnosuid"]));
     let line = line(&table, "/mnt");
     assert!(["ro", "noatime", "nosuid"].iter().all(|word| line.has(word)), "{line:?}");
@@ -259,7 +259,7 @@ fn recursive_ones_on_a_fresh_mount() {
 #[test]
 fn propagation_of_single_mounts() {
     spec!();
-    peer_fails!("crun", "makes them private again");
+    fails_with!("crun", "makes them private again");
     for (option, tag) in [
         ("private", ""),
         ("rprivate", ""),
@@ -311,7 +311,7 @@ fn tmpcopyup() {
 #[test]
 fn tmpfs_hides_what_is_there() {
     spec!();
-    peer_fails!("runc", "1.1 gives it the mode of what it hides");
+    fails_with!("runc", "1.1 gives it the mode of what it hides");
     let c = Container::sh("ls /etc; stat -c %a /etc")
         .with(|c| add_mount(c, "/etc", "tmpfs", "tmpfs", &["mode=700"]));
     assert_eq!(c.run().ok().out, "700\n");
@@ -350,7 +350,7 @@ fn a_word_on_a_bind_that_is_no_option_is_refused() {
 #[test]
 fn remount() {
     spec!();
-    peer_fails!("crun", "keeps no flags of the first mount");
+    fails_with!("crun", "keeps no flags of the first mount");
     let table = seen(|c| {
         add_mount(c, "/mnt", "tmpfs", "tmpfs", &["size=64k"]);
         add_mount(c, "/mnt", "tmpfs", "tmpfs", &["remount", "ro", "size=128k"]);

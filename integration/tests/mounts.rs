@@ -35,7 +35,7 @@ fn bind_of_a_directory_and_of_a_file() {
 #[test]
 fn destinations_are_made() {
     spec!();
-    peer_fails!("crun", "makes them sticky");
+    fails_with!("crun", "makes them sticky");
     let (c, source) = with_source("cat /new/place/file /new/name; stat -c '%a %F' /new /new/place");
     let c = c.with(|c| {
         add_mount(c, "/new/place", "bind", &source, &["bind"]);
@@ -146,7 +146,7 @@ fn many_mounts() {
 #[test]
 fn destinations_through_symlinks_stay_inside() {
     spec!();
-    peer_fails!("crun", "does not make what a symlink points to");
+    fails_with!("crun", "does not make what a symlink points to");
     let outside = tempfile::tempdir().expect("tempdir");
     for target in [
         outside.path().to_str().expect("utf-8"),
@@ -169,7 +169,7 @@ fn destinations_through_symlinks_stay_inside() {
 #[test]
 fn parents_of_destinations_through_symlinks_stay_inside() {
     spec!();
-    peer_fails!("crun", "does not make what a symlink points to");
+    fails_with!("crun", "does not make what a symlink points to");
     let outside = tempfile::tempdir().expect("tempdir");
     let (c, source) = with_source("cat /link/a/b/file");
     let c = c
@@ -223,7 +223,7 @@ fn mounts_without_type_or_source() {
 #[test]
 fn no_mounts_at_all() {
     spec!();
-    peer_fails!("runc", "1.1 needs /proc in the container");
+    fails_with!("runc", "1.1 needs /proc in the container");
     let c = Container::sh("echo alive; ls /proc | wc -l").with(|c| {
         c["mounts"] = json!([]);
         c["linux"]["maskedPaths"] = json!([]);
@@ -244,6 +244,28 @@ fn read_only_root() {
     let run = c.run().ok();
     assert!(run.out.contains("Read-only file system\ntmp\n"), "{run:?}");
     assert!(!c.rootfs().join("file").exists());
+}
+
+/// What a mount becomes in the end is not done to a later one that covers it. Found by its
+/// difference from runc and crun.
+#[test]
+fn a_later_mount_covers_a_read_only_one() {
+    spec!();
+    fails_with!("runc", "1.1 makes the later one read-only");
+    let read_only = ["nosuid", "noexec", "nodev", "ro"];
+    let c = Container::sh("touch /x/file && echo writable").with(|c| {
+        add_mount(c, "/x", "tmpfs", "tmpfs", &read_only);
+        add_mount(c, "/x", "tmpfs", "tmpfs", &[]);
+    });
+    assert_eq!(c.run().ok().out, "writable\n");
+    let c = Container::sh("mkdir /sys/x 2>/dev/null || echo sysfs").with(|c| {
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.reverse();
+        mounts.retain(|mount| {
+            !["/dev", "/dev/shm"].contains(&mount["destination"].as_str().unwrap_or_default())
+        });
+    });
+    assert_eq!(c.run().ok().out, "sysfs\n");
 }
 
 #[test]
@@ -269,7 +291,7 @@ fn no_pivot() {
 #[test]
 fn rootfs_propagation() {
     spec!();
-    peer_fails!("crun", "is called in a mount namespace of its own here");
+    fails_with!("crun", "is called in a mount namespace of its own here");
     for (word, tag) in [
         ("private", ""),
         ("rprivate", ""),
@@ -307,7 +329,7 @@ fn rootfs_propagation() {
 #[test]
 fn mounts_of_the_host_reach_a_slave() {
     spec!();
-    peer_fails!("crun", "is called in a mount namespace of its own here");
+    fails_with!("crun", "is called in a mount namespace of its own here");
     let (c, source) = with_source("while ! test -e /mnt/late/file; do sleep 0.02; done; echo seen");
     fs::create_dir(format!("{source}/late")).expect("mkdir");
     let c = c.with(|c| add_mount(c, "/mnt", "bind", &source, &["rbind", "rslave"]));
@@ -328,7 +350,7 @@ fn mounts_of_the_host_reach_a_slave() {
 #[test]
 fn mounts_of_the_container_reach_the_host_when_shared() {
     spec!();
-    peer_fails!("crun", "is called in a mount namespace of its own here");
+    fails_with!("crun", "is called in a mount namespace of its own here");
     let (c, source) =
         with_source("mount -t tmpfs none /mnt/late && echo inside >/mnt/late/file && echo done");
     fs::create_dir(format!("{source}/late")).expect("mkdir");
@@ -437,15 +459,33 @@ fn the_hosts_dev_may_be_bound() {
     assert_eq!(before, after, "nothing is made in the host's /dev");
 }
 
+/// C10: mounts are made in their order, so a source in the root shows what was mounted there
+/// before.
 #[test]
-fn root_path_forms() {
+fn a_source_in_the_root_shows_earlier_mounts() {
     spec!();
-    let absolute = Container::sh("echo in");
-    let root = absolute.rootfs().to_str().expect("utf-8").to_owned();
-    let absolute = absolute.with(|c| c["root"]["path"] = root.into());
-    assert_eq!(absolute.run().ok().out, "in\n");
-    let missing = Container::new(&["true"]).with(|c| c["root"]["path"] = "nosuch".into());
-    missing.run().refuses(&["root.path", "nosuch", "no such file or directory"]);
-    let file = Container::new(&["true"]).with(|c| c["root"]["path"] = "rootfs/etc/passwd".into());
-    file.run().refuses(&["root.path", "not a directory"]);
+    fails_with!("runc", "1.1 opens sources before it mounts in a user namespace");
+    fails_with!("crun", "1.8 opens sources before it mounts in a user namespace");
+    for user_namespace in [false, true] {
+        let c = Container::sh("cat /copy/file /mnt/file; ls /copy; cat /one").with_files(|root| {
+            fs::create_dir(root.join("mnt/below")).expect("mkdir");
+            fs::write(root.join("mnt/below/file"), "hidden\n").expect("write");
+            fs::create_dir(root.join("copy")).expect("mkdir");
+            fs::write(root.join("one"), "").expect("write");
+        });
+        let source = c.dir().join("source");
+        fs::create_dir_all(source.join("below")).expect("mkdir");
+        fs::write(source.join("file"), "top\n").expect("write");
+        fs::write(source.join("below/file"), "shown\n").expect("write");
+        let (source, root) = (c.path("source"), c.path("bundle/rootfs"));
+        let c = c.with(|c| {
+            if user_namespace {
+                config::set_userns(c, 100_000, 65536);
+            }
+            add_mount(c, "/mnt", "bind", &source, &["bind"]);
+            add_mount(c, "/copy", "bind", &format!("{root}/mnt/below"), &["bind", "ro"]);
+            add_mount(c, "/one", "bind", "rootfs/mnt/below/file", &["bind"]);
+        });
+        assert_eq!(c.run().ok().out, "shown\ntop\nfile\nshown\n", "{user_namespace}");
+    }
 }

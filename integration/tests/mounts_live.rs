@@ -1,4 +1,4 @@
-//! `mounts add` and `mounts remove`: mounts of a container that lives.
+//! `mounts add` and `mounts remove`: mounts of a running container.
 
 use std::fs;
 use std::path::Path;
@@ -90,7 +90,7 @@ fn into_a_user_namespace_and_before_the_start() {
 
 #[test]
 fn a_link_of_the_image_leads_nowhere_outside() {
-    davit_only!("a promise of ours");
+    davit_only!("promised by davit only");
     let c = Container::sleeper();
     let outside = source(&c, "outside");
     let c = c.with_files(|root| {
@@ -109,7 +109,7 @@ fn a_link_of_the_image_leads_nowhere_outside() {
 
 #[test]
 fn faults_are_named_by_their_field() {
-    davit_only!("the wording is ours");
+    davit_only!("its own messages");
     let c = Container::sleeper();
     c.create().start();
     for (mounts, texts) in [
@@ -152,7 +152,7 @@ fn faults_are_named_by_their_field() {
 
 #[test]
 fn only_a_container_that_lives_can_be_changed() {
-    davit_only!("the wording is ours");
+    davit_only!("its own messages");
     let c = Container::new(&["true"]);
     let mounts = json!([config::mount("/mnt", "tmpfs", "tmpfs", &[])]);
     change(&c, "add", &mounts).refuses(&["does not exist"]);
@@ -170,4 +170,36 @@ fn only_a_container_that_lives_can_be_changed() {
     });
     c.create().start();
     change(&c, "add", &mounts).refuses(&["no mount namespace"]);
+}
+
+/// A11: there is one devtmpfs, the host's: what a destination lacks there is not made.
+#[test]
+fn nothing_is_made_in_a_devtmpfs() {
+    davit_only!("runc has no such command, and crun refuses hybrid hosts");
+    let name = format!("davit-test-{}", std::process::id());
+    let c = Container::sleeper().with(|c| {
+        for at in ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"] {
+            config::drop_mount(c, at);
+        }
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.push(config::mount("/dev", "devtmpfs", "devtmpfs", &["nosuid"]));
+        mounts.push(config::mount("/dev/shm", "tmpfs", "shm", &[]));
+    });
+    c.create().start();
+    let there = |path: &str| c.ask(&format!("test -e {path} && echo there || echo none"));
+    for mount in [
+        config::mount(&format!("/dev/{name}"), "tmpfs", "tmpfs", &[]),
+        config::mount(&format!("/dev/{name}"), "bind", source(&c, "data"), &["bind"]),
+    ] {
+        let add = change(&c, "add", &json!([mount]));
+        let made = there(&format!("/dev/{name}"));
+        // In the host's, where it would stay.
+        let _ = fs::remove_dir(format!("/dev/{name}"));
+        assert_eq!(made, "none\n");
+        add.refuses(&["mounts[0]", &name, "the host's devtmpfs has no such file"]);
+    }
+    // A file system of the container's own below it is as good as any.
+    change(&c, "add", &json!([config::mount("/dev/shm/new", "tmpfs", "tmpfs", &[])])).ok();
+    assert_eq!(there("/dev/shm/new"), "there\n");
+    c.delete().ok();
 }

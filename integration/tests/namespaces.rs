@@ -1,4 +1,5 @@
-//! Namespaces: new, shared with the host, or joined by path; what they are given: ids, clocks, names, sysctls.
+//! Namespaces: new, shared with the host, or joined by path; what they are given: ids, clocks,
+//! names, sysctls.
 
 use integration::config::{drop_mount, drop_namespace, set_namespace, set_userns};
 use integration::*;
@@ -30,6 +31,42 @@ fn all(c: &mut Value) {
 
 fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
     KINDS.into_iter().filter(|(name, _)| *name != "time" || knows_time())
+}
+
+/// As `crun spec --rootless` writes it: root is root of the host there, unless subuid(5) grants
+/// others to root.
+#[test]
+fn a_user_namespace_without_mappings_is_the_callers() {
+    davit_only!("runc refuses it, and crun no hybrid host's cgroups");
+    skip_if!((!nix::unistd::geteuid().is_root()).then_some("about root's containers"));
+    let c = Container::sh("cat /proc/self/uid_map /proc/self/gid_map; id -u").with(|c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.push(json!({ "type": "user" }));
+        // Group 5 is mapped in one of the two only.
+        for mount in c["mounts"].as_array_mut().expect("mounts") {
+            if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        }
+    });
+    c.write();
+    let log = c.path("log");
+    let run = |granted: &str| {
+        let file = c.path("granted");
+        std::fs::write(&file, granted).expect("file");
+        let script = format!(
+            "for table in /etc/subuid /etc/subgid; do mount --bind {file} $table; done; exec \"$@\""
+        );
+        let through = ["unshare", "-m", "sh", "-c", &script, "sh"];
+        let words = ["--log", &log, "--log-level", "warning", "run", "--bundle", &c.path("bundle")];
+        let run = c.call_through(&through, &[&words[..], &[&c.id]].concat()).done().exits(0);
+        run.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(run("other:1000:10\n"), "0 0 1 0 0 1 0");
+    let warnings = std::fs::read_to_string(&log).expect("log");
+    assert!(warnings.contains("linux.uidMappings: are missing"), "{warnings}");
+    assert_eq!(run("root:100000:65536\n"), "0 0 1 1 100000 65536 0 0 1 1 100000 65536 0");
+    c.assert_nothing_left();
 }
 
 #[test]
@@ -99,7 +136,8 @@ fn joined_by_path() {
                     c.as_object_mut().expect("config").remove("hostname");
                 }
             });
-        // Objects of the other's user namespace: its mqueue or sysfs is not ours to mount, but we are root.
+        // Objects of the other's user namespace: its mqueue or sysfs is not ours to mount, but we
+        // are root.
         let run = c.run();
         assert_eq!(
             run.out.lines().next(),
@@ -134,7 +172,7 @@ fn a_pod_shares_network_uts_and_ipc() {
 #[test]
 fn a_user_namespace_by_path_with_everything_in_it() {
     spec!();
-    peer_fails!("runc", "1.1 wants mappings with it");
+    fails_with!("runc", "1.1 wants mappings with it");
     let first = Container::sleeper().with(|c| set_userns(c, 100_000, 65536));
     first.create().start();
     let pid = first.pid();
@@ -157,7 +195,7 @@ fn a_user_namespace_by_path_with_everything_in_it() {
 
 #[test]
 fn a_time_namespace_by_path() {
-    davit_only!("the peers here know no time namespaces");
+    davit_only!("the other runtimes here know no time namespaces");
     let first = Container::sleeper().with(|c| {
         set_namespace(c, "time", None);
         c["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000 } });
@@ -192,7 +230,7 @@ fn a_path_of_another_kind_is_refused() {
 #[test]
 fn relative_paths_are_refused() {
     davit_only!(
-        "the spec says MUST be absolute; the peers resolve them against the current directory"
+        "the spec says MUST be absolute; other runtimes resolve them against the current directory"
     );
     let c =
         Container::new(&["true"]).with(|c| set_namespace(c, "network", Some("proc/self/ns/net")));
@@ -202,7 +240,7 @@ fn relative_paths_are_refused() {
 #[test]
 fn duplicates_are_refused() {
     spec!();
-    peer_fails!("crun", "1.8 accepts them");
+    fails_with!("crun", "1.8 accepts them");
     for (name, _) in kinds().filter(|(name, _)| *name != "user") {
         let c = Container::new(&["true"]).with(|c| {
             set_namespace(c, name, None);
@@ -249,8 +287,12 @@ fn user_namespace_with_devices_and_mounts() {
 #[test]
 fn user_namespace_needs_mappings() {
     spec!();
-    let c = Container::new(&["true"]).with(|c| set_namespace(c, "user", None));
-    c.run().refuses(&["linux.uidMappings"]);
+    // Without any, they are the caller's: another test.
+    let half = Container::new(&["true"]).with(|c| {
+        set_namespace(c, "user", None);
+        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }])
+    });
+    half.run().refuses(&["linux.gidMappings"]);
     let mappings = Container::new(&["true"]).with(|c| {
         c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }])
     });
@@ -271,7 +313,7 @@ fn a_user_who_is_not_mapped_is_refused() {
 
 #[test]
 fn time_offsets() {
-    davit_only!("the peers here know no time namespaces");
+    davit_only!("the other runtimes here know no time namespaces");
     let c = Container::sh("cut -d. -f1 /proc/uptime; tr -s ' ' < /proc/self/timens_offsets").with(
         |c| {
             set_namespace(c, "time", None);
@@ -304,7 +346,7 @@ fn host_and_domain_name() {
         c["hostname"] = "boat".into();
         c["domainname"] = "harbour.example".into();
     });
-    peer_fails!("runc", "1.1 knows no domainname");
+    fails_with!("runc", "1.1 knows no domainname");
     assert_eq!(c.run().ok().out, "boat\nharbour.example\n");
 }
 
@@ -331,69 +373,6 @@ fn an_overlong_hostname_is_refused() {
 }
 
 #[test]
-fn sysctls() {
-    spec!();
-    let c = Container::sh("cd /proc/sys; cat net/ipv4/ip_forward net/core/somaxconn kernel/msgmax fs/mqueue/msg_max")
-        .with(|c| {
-            c["linux"]["sysctl"] = json!({
-                "net.ipv4.ip_forward": "1", "net.core.somaxconn": "77", "kernel.msgmax": "65535", "fs.mqueue.msg_max": "20",
-            });
-        });
-    assert_eq!(c.run().ok().out, "1\n77\n65535\n20\n");
-}
-
-#[test]
-fn a_sysctl_with_a_slash_in_a_name() {
-    spec!();
-    peer_fails!("runc", "1.1 knows only dots");
-    peer_fails!("crun", "replaces every dot");
-    let c = Container::sh("cat /proc/sys/net/ipv4/conf/lo/forwarding")
-        .with(|c| c["linux"]["sysctl"] = json!({ "net/ipv4/conf/lo/forwarding": "1" }));
-    assert_eq!(c.run().ok().out, "1\n");
-}
-
-#[test]
-fn sysctls_without_their_namespace_are_refused() {
-    spec!();
-    for (name, kind) in [
-        ("net.ipv4.ip_forward", "network"),
-        ("kernel.msgmax", "ipc"),
-        ("kernel.shmmax", "ipc"),
-        ("kernel.sem", "ipc"),
-        ("fs.mqueue.msg_max", "ipc"),
-        ("kernel.domainname", "uts"),
-    ] {
-        let c = Container::new(&["true"]).with(|c| {
-            drop_namespace(c, kind);
-            if kind == "uts" {
-                c.as_object_mut().expect("config").remove("hostname");
-            }
-            c["linux"]["sysctl"] = json!({ name: "1" });
-        });
-        c.run().refuses(&["linux.sysctl", name, kind]);
-    }
-    for name in [
-        "vm.swappiness",
-        "kernel.pid_max",
-        "fs.file-max",
-        "kernel.core_pattern",
-        "bogus",
-        "net.../../kernel.x",
-    ] {
-        let c = Container::new(&["true"]).with(|c| c["linux"]["sysctl"] = json!({ name: "1" }));
-        c.run().refuses(&["linux.sysctl", name]);
-    }
-}
-
-#[test]
-fn a_sysctl_that_does_not_exist_is_refused() {
-    spec!();
-    let c = Container::new(&["true"])
-        .with(|c| c["linux"]["sysctl"] = json!({ "net.core.nosuch": "1" }));
-    c.run().refuses(&["linux.sysctl", "net.core.nosuch", "no such file or directory"]);
-}
-
-#[test]
 fn a_new_network_has_its_loopback_up() {
     spec!();
     let c = Container::sh(
@@ -414,8 +393,8 @@ fn cgroup_namespace() {
 #[test]
 fn without_a_mount_namespace_it_is_in_the_runtimes() {
     spec!();
-    peer_fails!("runc", "leaves its mounts below the root");
-    peer_fails!("crun", "leaves its mounts below the root");
+    fails_with!("runc", "leaves its mounts below the root");
+    fails_with!("crun", "leaves its mounts below the root");
     let c = Container::sleeper().with(|c| drop_namespace(c, "mount"));
     let before = leftovers::mounts(&c.rootfs());
     c.create().start();
@@ -433,8 +412,8 @@ fn without_a_mount_namespace_it_is_in_the_runtimes() {
 #[test]
 fn without_a_mount_namespace_a_failed_create_leaves_no_mounts() {
     spec!();
-    peer_fails!("runc", "leaves its mounts below the root");
-    peer_fails!("crun", "leaves its mounts below the root");
+    fails_with!("runc", "leaves its mounts below the root");
+    fails_with!("crun", "leaves its mounts below the root");
     let c = Container::new(&["/nonexistent"]).with(|c| {
         drop_namespace(c, "mount");
         c["linux"]["maskedPaths"] = json!([]);

@@ -1,4 +1,5 @@
-//! `linux.netDevices`: devices of the host in the container. The host is a network namespace of the test's own.
+//! `linux.netDevices`: devices of the host in the container. The host is a network namespace of the
+//! test's own.
 
 use integration::*;
 
@@ -25,7 +26,7 @@ fn needs_veth() -> Option<&'static str> {
 
 macro_rules! net_devices {
     () => {
-        davit_only!("the peers of distributions are too old");
+        davit_only!("the runtimes of distributions are too old");
         skip_if!(needs_veth());
     };
 }

@@ -1,5 +1,5 @@
-//! Behaviours that the suites of runc, crun and youki look at, and that one of these three has had wrong; those that no
-//! other file here is about.
+//! Behaviours that the suites of runc, crun and youki look at, and that one of these three has had
+//! wrong; those that no other file here is about.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -21,7 +21,7 @@ fn a_pid_file_is_relative_to_the_caller() {
 #[test]
 fn a_dangling_link_as_the_destination_of_a_mount() {
     spec!();
-    peer_fails!("crun", "1.8 does not find the destination");
+    fails_with!("crun", "1.8 does not find the destination");
     let c = Container::sh("cat /etc/link; readlink /etc/link; cat /var/not/there")
         .with_files(|root| symlink("../var/not/there", root.join("etc/link")).expect("symlink"));
     let source = c.path("source");
@@ -57,8 +57,8 @@ fn masks_hold_without_pivot_root() {
 #[test]
 fn time_offsets_in_a_user_namespace() {
     spec!();
-    peer_fails!("runc", "1.1 knows no time namespace");
-    peer_fails!("crun", "1.8 cannot write the offsets there");
+    fails_with!("runc", "1.1 knows no time namespace");
+    fails_with!("crun", "1.8 cannot write the offsets there");
     let c = Container::sh("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets").with(|c| {
         set_userns(c, 100_000, 65536);
         set_namespace(c, "time", None);
@@ -74,8 +74,8 @@ fn time_offsets_in_a_user_namespace() {
 #[test]
 fn a_deadline_scheduler() {
     spec!();
-    peer_fails!("runc", "1.1 knows no scheduler");
-    peer_fails!("crun", "1.8 knows no scheduler");
+    fails_with!("runc", "1.1 knows no scheduler");
+    fails_with!("crun", "1.8 knows no scheduler");
     let c = Container::sh("cut -d' ' -f41 /proc/self/stat").with(|c| {
         c["process"]["scheduler"] = json!({
             "policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK"],
@@ -120,7 +120,7 @@ fn exec_and_delete_after_init_has_moved_to_another_cgroup() {
 #[test]
 fn what_init_leaves_in_a_shared_pid_namespace_is_ended_by_delete() {
     spec!();
-    peer_fails!("crun", "leaves it running");
+    fails_with!("crun", "leaves it running");
     let c = Container::sh("sleep 1000 & echo started").with(|c| drop_namespace(c, "pid"));
     c.create().start();
     c.until_output("started");

@@ -48,8 +48,8 @@ fn read_only_without_upper() {
 #[test]
 fn more_lower_layers_than_a_page_of_options_holds() {
     spec!();
-    peer_fails!("runc", "the option string ends at a page");
-    peer_fails!("crun", "the option string ends at a page");
+    fails_with!("runc", "the option string ends at a page");
+    fails_with!("crun", "the option string ends at a page");
     let c = Container::sh("ls /mnt | wc -l; cat /mnt/top");
     let names: Vec<String> = (0..150)
         .map(|n| format!("a-directory-with-a-rather-long-name-as-engines-make-them/{n}"))
@@ -63,7 +63,7 @@ fn more_lower_layers_than_a_page_of_options_holds() {
 
 #[test]
 fn names_with_special_characters() {
-    davit_only!("the peers hand the option string on as it is");
+    davit_only!("other runtimes hand the option string on as it is");
     let c = Container::sh("cat /mnt/top");
     let dir = layers(&c, &["with, comma: and colon"]).remove(0);
     let escaped = dir.replace(':', "\\:").replace(',', "\\,");

@@ -82,7 +82,7 @@ fn read_only_paths() {
 #[test]
 fn read_only_paths_keep_the_other_flags() {
     spec!();
-    peer_fails!("crun", "1.8 drops them");
+    fails_with!("crun", "1.8 drops them");
     let c = Container::sh("awk '$5 == \"/dev/shm\" { print $6 }' /proc/self/mountinfo | tail -1")
         .with(|c| c["linux"]["readonlyPaths"] = json!(["/dev/shm"]));
     let run = c.run().ok();
@@ -116,10 +116,23 @@ fn masks_hold_on_a_read_only_root() {
 
 #[test]
 fn relative_ones_are_refused() {
-    davit_only!("the spec says MUST be absolute; the peers take them");
+    davit_only!("the spec says MUST be absolute; other runtimes take them");
     for field in ["maskedPaths", "readonlyPaths"] {
         let c = Container::new(&["true"])
             .with(|c| c["linux"][field] = json!(["/proc/keys", "etc/passwd"]));
         c.run().refuses(&[&format!("linux.{field}[1]"), "etc/passwd"]);
     }
+}
+
+/// A12: a path that stands twice in the list, also in another spelling, is mounted once.
+#[test]
+fn a_path_given_twice_is_mounted_once() {
+    davit_only!("crun 1.8 mounts it twice");
+    let script =
+        "grep -c ' /proc/keys ' /proc/self/mountinfo; grep -c ' /proc/sys ' /proc/self/mountinfo";
+    let c = Container::sh(script).with(|c| {
+        c["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/keys", "/proc//keys/."]);
+        c["linux"]["readonlyPaths"] = json!(["/proc/sys", "/proc/sys", "/proc/../proc/sys"]);
+    });
+    assert_eq!(c.run().ok().out, "1\n1\n");
 }

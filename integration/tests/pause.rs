@@ -51,14 +51,14 @@ fn nothing_moves_until_resume() {
 #[test]
 fn on_a_pure_v2_tree() {
     spec!();
-    peer_fails!("crun", "wants to raise RLIMIT_MEMLOCK");
+    fails_with!("crun", "wants to raise RLIMIT_MEMLOCK");
     stands_still_and_goes_on(&counter().by(&host::PURE_V2));
 }
 
 #[test]
 fn out_of_turn_is_refused() {
     spec!();
-    peer_fails!("crun", "resume of a running one succeeds");
+    fails_with!("crun", "resume of a running one succeeds");
     let c = counter();
     for command in ["pause", "resume"] {
         say(&c, command).refuses(&["does not exist"]);
@@ -81,7 +81,7 @@ fn out_of_turn_is_refused() {
 #[test]
 fn a_created_one_can_be_paused() {
     spec!();
-    peer_fails!("crun", "state says created");
+    fails_with!("crun", "state says created");
     let c = counter();
     c.create();
     say(&c, "pause").ok();
@@ -98,7 +98,7 @@ fn a_created_one_can_be_paused() {
 #[test]
 fn exec_is_refused_or_waits() {
     spec!();
-    peer_fails!("crun", "no --ignore-paused");
+    fails_with!("crun", "no --ignore-paused");
     let c = counter();
     c.create().start();
     say(&c, "pause").ok();
@@ -147,7 +147,7 @@ fn sigkill_ends_a_paused_one() {
 #[test]
 fn delete_force_takes_a_paused_one() {
     spec!();
-    peer_fails!("crun", "wants to raise RLIMIT_MEMLOCK");
+    fails_with!("crun", "wants to raise RLIMIT_MEMLOCK");
     for prefix in host::cgroup_trees() {
         let c = counter().by(prefix);
         c.create().start();
@@ -193,4 +193,48 @@ fn engines_give_no_environment() {
         call.done().ok();
     }
     assert_eq!(c.status(), "running");
+}
+
+/// Freezes the container's first process in a cgroup two levels below the container's, in this tree
+/// of the host, where nothing that davit does to the container's own cgroup reaches it.
+fn freeze_below(c: &Container, tree: &str, file: &str, word: &str) {
+    let inner = format!("{tree}/{}/inner", c.id);
+    fs::create_dir_all(format!("{inner}/most")).expect("mkdir");
+    fs::write(format!("{inner}/most/cgroup.procs"), c.pid().to_string()).expect("move");
+    for directory in [format!("{inner}/most"), inner] {
+        fs::write(format!("{directory}/{file}"), word).expect("freeze");
+    }
+}
+
+/// B9: a frozen process of cgroup v1 does not take SIGKILL before it is thawed, where it was
+/// frozen.
+#[test]
+fn what_is_frozen_below_the_containers_cgroup_is_deleted_too() {
+    davit_only!("runc 1.1 waits for it until it gives up");
+    let trees: &[(&str, &str, &str, &[&str])] = match host::has_pure_cgroup_v2() {
+        true => &[("/sys/fs/cgroup", "cgroup.freeze", "1", &[])],
+        false => &[
+            ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", &[]),
+            ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", &host::PURE_V1),
+            ("/sys/fs/cgroup/unified", "cgroup.freeze", "1", &[]),
+            ("/sys/fs/cgroup/unified", "cgroup.freeze", "1", &host::PURE_V2),
+        ],
+    };
+    for (tree, file, word, prefix) in trees {
+        for end in ["delete", "kill"] {
+            let c = Container::sleeper().by(prefix);
+            c.create().start();
+            let pid = c.pid();
+            freeze_below(&c, tree, file, word);
+            if end == "kill" {
+                c.kill("KILL").ok();
+                let ended =
+                    call::within(Duration::from_secs(5), || leftovers::is_dead(pid).then_some(()));
+                assert!(ended.is_some(), "{tree} {prefix:?}");
+            }
+            let delete = c.call(&["delete", "--force", &c.id]).within(Duration::from_secs(5));
+            delete.done().ok();
+            c.assert_nothing_left();
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `--pidfd-socket`: a handle of the process for whoever started the runtime.
+//! `--pidfd-socket`: a pidfd of the process for the caller of the runtime.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;

@@ -21,6 +21,8 @@ fn the_hosts_own() {
     let of = |options: &[&str]| p.sh(options, "readlink /proc/self/ns/cgroup").trim().to_owned();
     assert_eq!(of(&["--cgroupns=host"]), namespace("cgroup"));
     assert_ne!(of(&["--cgroupns=private"]), namespace("cgroup"));
+    let with_ids = ["--cgroupns=host", "--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000"];
+    assert_eq!(of(&with_ids), namespace("cgroup"));
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn user_namespaces() {
 fn a_user_namespace_of_podmans_choice() {
     let p = podman!();
     let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    skip_if!(ids.is_empty().then_some("nobody has ids in /etc/subuid"));
+    skip_if!(ids.is_empty().then_some("no user has ids in /etc/subuid"));
     let first: u32 = ids.split(':').nth(1).and_then(|n| n.parse().ok()).expect("a number");
     let map = p.sh(&["--userns=auto:size=2000"], "cat /proc/self/uid_map");
     let words: Vec<&str> = map.split_whitespace().collect();

@@ -1,4 +1,5 @@
-//! `podman run --sdnotify=container`: the container's word goes through conmon's socket to the service manager.
+//! `podman run --sdnotify=container`: the container's word goes through conmon's socket to the
+//! service manager.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;

@@ -133,7 +133,8 @@ fn limits() {
     assert_eq!(large.code, 137, "{large:?}");
 }
 
-/// A script that prints the first word of each of these files below /sys/fs/cgroup, of v1 and of v2, that is there.
+/// A script that prints the first word of each of these files below /sys/fs/cgroup, of v1 and of
+/// v2, that is there.
 fn value(files: &str) -> String {
     format!("cd /sys/fs/cgroup; cat {files} 2>/dev/null | cut -d' ' -f1")
 }
@@ -153,7 +154,8 @@ fn without_a_cgroup() {
 fn devices() {
     let p = podman!();
     let usual = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
-    // /dev/kmsg is no container's: whoever may write to it needs no right for that but its cgroup's.
+    // /dev/kmsg is no container's: only the device rules of its cgroup keep a process from writing
+    // to it.
     let open = "(exec 3>/dev/mine && echo writable) 2>&1 | grep -o 'writable\\|not permitted'; \
                 (exec 3</dev/mine && echo readable) 2>&1 | grep -o 'readable\\|not permitted'";
     let make = format!("mknod /dev/mine c 1 11; {open}");
@@ -289,3 +291,26 @@ fn kernel_parameters() {
 }
 
 const TTL: &str = "cat /proc/sys/net/ipv4/ip_default_ttl";
+
+/// C8: podman hands the maps to the runtime in the option.
+#[test]
+fn ids_of_a_mount_are_mapped() {
+    let p = podman!();
+    fails_with!("runc", "1.1 ignores it in silence");
+    let source = p.dir().join("source");
+    fs::create_dir(&source).expect("mkdir");
+    fs::write(source.join("file"), "").expect("write");
+    let maps = "idmap=uids=0-3000-10;gids=0-4000-10";
+    let mount = format!("type=bind,src={},dst=/mnt,{maps}", source.display());
+    assert_eq!(p.sh(&["--mount", &mount], "stat -c '%u %g' /mnt/file"), "3000 4000\n");
+}
+
+/// C6: the host has no device of this path.
+#[test]
+fn a_device_of_another_name_in_a_user_namespace() {
+    let p = podman!();
+    fails_with!("runc", "1.1 binds the host's");
+    let maps = ["--uidmap", "0:100000:1000", "--gidmap", "0:100000:1000"];
+    let options = [&maps[..], &["--device", "/dev/zero:/dev/modem"]].concat();
+    assert_eq!(p.sh(&options, "head -c 3 /dev/modem | wc -c"), "3\n");
+}

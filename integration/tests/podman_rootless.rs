@@ -1,4 +1,5 @@
-//! podman as an ordinary user: the runtime is then root of a user namespace, and of nothing else.
+//! podman as an unprivileged user: the runtime is then root of a user namespace, and of nothing
+//! else.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,7 @@ use integration::podman::{self, Podman, USER};
 use integration::terminal::Screen;
 use integration::*;
 
-/// Makes a [`Podman`] of an ordinary user, or ends the test where there can be none.
+/// Makes a [`Podman`] of an unprivileged user, or ends the test where there can be none.
 macro_rules! rootless {
     () => {{
         spec!();
@@ -87,7 +88,9 @@ fn a_terminal() {
     let mut screen = Screen::new(77, 22);
     // The terminal is the user's, as after a login.
     std::os::unix::fs::chown(&screen.path, Some(USER), None).expect("chown");
-    let call = p.run_call(&["--rm", "--tty"], &["sh", "-c", "tty; stty size"]);
+    // podman may set the size only after the program has begun; until then there is none.
+    let script = "tty; until stty size 2>/dev/null; do sleep 0.05; done";
+    let call = p.run_call(&["--rm", "--tty"], &["sh", "-c", script]);
     let run = call.stdio(&screen.slave()).spawn();
     let seen = screen.until("22 77");
     assert!(seen.contains("/dev/pts/0"), "{seen:?}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use integration::call::within;
+use integration::podman::Podman;
 use integration::terminal::Screen;
 use integration::*;
 
@@ -36,6 +37,10 @@ fn exit_codes() {
         (&[], &["/no/such"], 127, "/no/such: no such file or directory"),
         (&[], &["./nosuch"], 127, "no such file or directory"),
         (&["--env", "PATH=/sbin"], &["sh"], 127, "exec: \"sh\": executable file not found"),
+        // A warning of the runtime's is in the log that podman reads, which is one JSON object
+        // still where it fails.
+        (&["--pids-limit", "0"], &["nosuch"], 127, "exec: \"nosuch\": executable file not found"),
+        (&["--pids-limit", "0"], &["true"], 0, ""),
         // A signal.
         (&["--init"], &["sh", "-c", "kill -KILL $$"], 137, ""),
         (&["--init"], &["sh", "-c", "kill -TERM $$"], 143, ""),
@@ -85,7 +90,9 @@ fn stdin_reaches_the_program() {
 fn a_terminal() {
     let p = podman!();
     let mut screen = Screen::new(101, 43);
-    let script = "tty; stty size; read word; echo said $word; exit 9";
+    // podman may set the size only after the program has begun; until then there is none.
+    let script =
+        "tty; until stty size 2>/dev/null; do sleep 0.05; done; read word; echo said $word; exit 9";
     let call = p.run_call(&["--rm", "--interactive", "--tty"], &["sh", "-c", script]);
     let run = call.stdio(&screen.slave()).spawn();
     let seen = screen.until("43 101");
@@ -163,16 +170,58 @@ fn the_ids_and_the_pid_go_to_files() {
     assert_eq!(comm, "sh\n", "the pid is the container's first process");
 }
 
+/// Prints the descriptors of the shell. That of the directory is closed by the time it is looked
+/// for.
+const LIST: &str = "for fd in /proc/$$/fd/*; do [ -e $fd ] && printf '%s ' ${fd##*/}; done; true";
+
+/// `podman WORDS... [IMAGE] COMMAND...`, called with these redirections of the shell.
+fn with_open(p: &Podman, redirections: &str, words: &[&str]) -> String {
+    let script = format!("exec podman \"$@\" {redirections}");
+    p.on_the_host(&[&["sh", "-c", &script, "sh"], words].concat()).done().ok().out
+}
+
 #[test]
 fn descriptors_are_handed_on() {
     let p = podman!();
+    for name in ["three", "four"] {
+        fs::write(p.path(name), format!("{name}\n")).expect("write");
+    }
+    let (parent, image) = (p.cgroup_parent(), integration::podman::IMAGE);
+    let open = format!("3<{} 4<{}", p.path("three"), p.path("four"));
+    let list = ["sh", "-c", &format!("cat <&3; cat <&4; {LIST}")];
+    p.sleeper("web", &[]);
+    for words in [
+        &["run", "--rm", &parent, "--preserve-fds", "2", image][..],
+        &["exec", "--preserve-fds", "2", "web"],
+    ] {
+        let out = with_open(&p, &open, &[words, &list].concat());
+        assert_eq!(out, "three\nfour\n0 1 2 3 4 ", "{words:?}");
+    }
+}
+
+/// A2: podman 5 has an option for single descriptors, and passes the runtime the number of all up
+/// to the last one.
+#[test]
+fn descriptors_are_handed_on_with_closed_ones_between() {
+    let p = podman!();
+    let help = p.podman(&["run", "--help"]).ok().out;
+    skip_if!((!help.contains("--preserve-fd ")).then_some("this podman has no --preserve-fd"));
     fs::write(p.path("file"), "from outside\n").expect("write");
-    let parent = p.cgroup_parent();
-    let script = "exec 3<\"$1\"; shift; exec podman run --rm --preserve-fds 1 \"$@\"";
-    let image = integration::podman::IMAGE;
-    let read =
-        ["sh", "-c", script, "sh", &p.path("file"), &parent, image, "cat", "/proc/self/fd/3"];
-    assert_eq!(p.on_the_host(&read).done().ok().out, "from outside\n");
+    let (parent, image) = (p.cgroup_parent(), integration::podman::IMAGE);
+    let open = format!("9<{}", p.path("file"));
+    let list = ["sh", "-c", &format!("cat <&9; {LIST}")];
+    p.sleeper("web", &[]);
+    for words in [
+        &["run", "--rm", &parent, "--preserve-fd", "9", image][..],
+        &["exec", "--preserve-fd", "9", "web"],
+    ] {
+        let out = with_open(&p, &open, &[words, &list].concat());
+        let numbers =
+            out.strip_prefix("from outside\n").unwrap_or_else(|| panic!("{words:?}: {out}"));
+        // For an exec, pipes of conmon are open as 3 and 4: within the number that podman names.
+        let beyond: Vec<&str> = numbers.split_whitespace().filter(|number| *number > "4").collect();
+        assert_eq!(beyond, ["9"], "{words:?}: {out}");
+    }
 }
 
 #[test]

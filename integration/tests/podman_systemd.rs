@@ -1,4 +1,5 @@
-//! podman with the systemd cgroup manager, as it is on most machines: as root, or as an ordinary user in his session.
+//! podman with the systemd cgroup manager, as it is on most machines: as root, or as an
+//! unprivileged user in his session.
 
 use std::fs;
 
@@ -58,7 +59,8 @@ fn too_much_memory() {
     let hog = ["tail", "-c", "90000000", "/dev/zero"];
     let run = ["run", "--name", "x", "--memory", "20m", "--memory-swap", "20m", IMAGE];
     p.podman(&[&run[..], &hog].concat()).exits(137);
-    // Whether podman calls it `OOMKilled` is a race of conmon, which reads the cgroup, with systemd, which removes it.
+    // Whether podman calls it `OOMKilled` is a race of conmon, which reads the cgroup, with
+    // systemd, which removes it.
 }
 
 #[test]
@@ -90,6 +92,34 @@ fn a_user_namespace_of_podmans_choice() {
     assert_ne!(words[1], "0", "{seen}");
 }
 
+/// C16: an unprivileged user's podman with the other cgroup manager: a cgroup beside its own, in
+/// what systemd has delegated.
+#[test]
+fn limits_without_the_manager_of_systemd() {
+    let p = podman_with_systemd!();
+    skip_if!(is_root().then_some("needs an unprivileged user"));
+    let own = fs::read_to_string("/proc/self/cgroup").expect("read");
+    let above = own.trim().strip_prefix("0::").and_then(|path| Some(path.rsplit_once('/')?.0));
+    let procs = format!("/sys/fs/cgroup{}/cgroup.procs", above.unwrap_or_default());
+    let delegated = fs::OpenOptions::new().write(true).open(&procs).is_ok();
+    skip_if!((!delegated).then_some("the cgroup above this one is not delegated"));
+    let run = ["--cgroup-manager", "cgroupfs", "run", "--rm", "-m", "40m", IMAGE];
+    let run = p.podman(&[&run[..], &["cat", "/sys/fs/cgroup/memory.max"]].concat());
+    assert_eq!(run.ok().out, "41943040\n");
+}
+
+/// C7: without a cgroup namespace the host's tree is there, and in it the scope, which is made
+/// after the mounts are planned.
+#[test]
+fn the_cgroup_namespace_of_the_host() {
+    let p = podman_with_systemd!();
+    let script = "cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat cgroup.procs | head -1";
+    for options in [&[][..], &["--userns=auto:size=2000"]] {
+        let run = [&["run", "--rm", "--cgroupns=host"], options, &[IMAGE, "sh", "-c", script]];
+        assert_eq!(p.podman(&run.concat()).ok().out, "1\n", "{options:?}");
+    }
+}
+
 /// What `kube generate` writes of a container, `kube play` makes a pod of.
 #[test]
 fn kubernetes_yaml() {
@@ -113,7 +143,7 @@ fn kubernetes_yaml() {
     p.podman(&["image", "rm", "--all", "--force"]).exits(0);
 }
 
-/// pasta, an ordinary user's network: a port of the host leads into the container.
+/// pasta, an unprivileged user's network: a port of the host leads into the container.
 #[test]
 fn a_port_through_pasta() {
     skip_if!(is_root().then_some("root has bridges"));

@@ -1,5 +1,5 @@
-//! podman and systemd hand in hand: units of quadlet, timers of health checks, systemd in the container. As root, or as
-//! an ordinary user in his session.
+//! podman and systemd hand in hand: units of quadlet, timers of health checks, systemd in the
+//! container. As root, or as an unprivileged user in his session.
 
 use std::fs;
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ fn user_and_groups() {
 #[test]
 fn the_largest_ids() {
     spec!();
-    peer_fails!("runc", "1.1 ends at 2147483647");
+    fails_with!("runc", "1.1 ends at 2147483647");
     let out = seen("grep -E '^(Uid|Gid|Groups)' /proc/self/status", |p| {
         let id = 4_294_967_294_u32;
         p["user"] = json!({ "uid": id, "gid": id, "additionalGids": [id] });
@@ -60,8 +60,8 @@ fn umask() {
 #[test]
 fn umask_does_not_touch_what_the_runtime_makes() {
     spec!();
-    peer_fails!("runc", "makes directories under the caller's umask");
-    peer_fails!("crun", "makes directories under the caller's umask");
+    fails_with!("runc", "makes directories under the caller's umask");
+    fails_with!("crun", "makes directories under the caller's umask");
     let script = "stat -c '%a %n' /dev/null /dev/zero /dev/shm /made /made/below";
     let c = Container::sh(script).with(|c| {
         c["process"]["user"]["umask"] = 0o777.into();
@@ -130,7 +130,7 @@ fn environment_is_what_was_asked_and_no_more() {
 
 #[test]
 fn environment_keeps_its_order() {
-    davit_only!("the peers put a repeated variable where they like");
+    davit_only!("other runtimes put a repeated variable where they like");
     let c = Container::new(&["env"]).with(|c| {
         c["process"]["env"] = json!(["PATH=/bin", "HOME=/h", "Z=1", "A=2", "M=3"]);
     });
@@ -140,7 +140,7 @@ fn environment_keeps_its_order() {
 #[test]
 fn home_comes_from_passwd() {
     spec!();
-    peer_fails!("crun", "sets no HOME for unknown users");
+    fails_with!("crun", "sets no HOME for unknown users");
     let home = |uid: u32, env: Value| {
         seen("echo $HOME", |p| {
             p["user"] = json!({ "uid": uid, "gid": 0 });
@@ -171,8 +171,8 @@ fn home_without_any_passwd() {
 #[test]
 fn home_with_a_hostile_passwd() {
     spec!();
-    peer_fails!("runc", "reads a passwd that is a symlink, FIFO or device");
-    peer_fails!("crun", "reads a passwd that is a symlink, FIFO or device");
+    fails_with!("runc", "reads a passwd that is a symlink, FIFO or device");
+    fails_with!("crun", "reads a passwd that is a symlink, FIFO or device");
     for make in [
         "mkfifo etc/passwd",
         "ln -s /proc/self/fd/0 etc/passwd",
@@ -353,7 +353,7 @@ fn oom_score_adj() {
 #[test]
 fn personality() {
     spec!();
-    peer_fails!("runc", "1.1 has no personality");
+    fails_with!("runc", "1.1 has no personality");
     skip_if!((!cfg!(target_arch = "x86_64")).then_some("names of x86_64"));
     for (domain, shown) in [("LINUX32", "i686"), ("LINUX", "x86_64")] {
         let with = |c: &mut Value| c["linux"]["personality"] = json!({ "domain": domain });
@@ -367,8 +367,8 @@ fn personality() {
 #[test]
 fn signals_are_as_for_a_fresh_process() {
     spec!();
-    peer_fails!("runc", "leaves signals ignored that the caller ignored");
-    peer_fails!("crun", "leaves signals ignored that the caller ignored");
+    fails_with!("runc", "leaves signals ignored that the caller ignored");
+    fails_with!("crun", "leaves signals ignored that the caller ignored");
     // Without a shell: it ignores SIGQUIT.
     let c = Container::new(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
     let caller = ["sh", "-c", "trap '' INT QUIT HUP PIPE USR1 TERM CHLD; exec \"$@\"", "sh"];
@@ -380,8 +380,8 @@ fn signals_are_as_for_a_fresh_process() {
 #[test]
 fn blocked_signals_are_unblocked() {
     spec!();
-    peer_fails!("runc", "leaves the caller's mask");
-    peer_fails!("crun", "leaves the caller's mask");
+    fails_with!("runc", "leaves the caller's mask");
+    fails_with!("crun", "leaves the caller's mask");
     let block = r#"
 #include <signal.h>
 #include <unistd.h>

@@ -16,7 +16,7 @@ const SCHEDULING: &str = "cut -d' ' -f18,19,40,41 /proc/self/stat; true";
 
 #[test]
 fn scheduler() {
-    davit_only!("the peers of distributions are too old");
+    davit_only!("the runtimes of distributions are too old");
     for (scheduler, seen) in [
         (json!({ "policy": "SCHED_OTHER", "nice": -3 }), "17 -3 0 0"),
         (json!({ "policy": "SCHED_BATCH", "nice": 5 }), "25 5 0 3"),
@@ -38,7 +38,7 @@ fn scheduler() {
 
 #[test]
 fn scheduler_of_an_ordinary_user() {
-    davit_only!("the peers of distributions are too old");
+    davit_only!("the runtimes of distributions are too old");
     let c = Container::sh(SCHEDULING).with(|c| {
         c["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
         c["process"]["scheduler"] = json!({ "policy": "SCHED_OTHER", "nice": -3 });
@@ -48,7 +48,7 @@ fn scheduler_of_an_ordinary_user() {
 
 #[test]
 fn scheduler_faults_are_named() {
-    davit_only!("the messages are its own");
+    davit_only!("its own messages");
     for (scheduler, field) in [
         (json!({ "policy": "SCHED_OTHER", "nice": 20 }), "process.scheduler.nice"),
         (json!({ "policy": "SCHED_FIFO" }), "process.scheduler.priority"),
@@ -63,7 +63,7 @@ fn scheduler_faults_are_named() {
 
 #[test]
 fn io_priority() {
-    davit_only!("the peers of distributions are too old");
+    davit_only!("the runtimes of distributions are too old");
     // The words of ionice(1); busybox's knows them too.
     for (class, priority, seen) in [
         ("IOPRIO_CLASS_RT", 2, "realtime: prio 2"),
@@ -84,7 +84,7 @@ fn io_priority() {
 
 #[test]
 fn io_priority_faults_are_named() {
-    davit_only!("the messages are its own");
+    davit_only!("its own messages");
     for (value, field) in [
         (json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }), "process.ioPriority.priority"),
         (json!({ "class": "IOPRIO_CLASS_NONE", "priority": 0 }), "process.ioPriority.class"),
@@ -96,7 +96,7 @@ fn io_priority_faults_are_named() {
 
 #[test]
 fn memory_policy() {
-    davit_only!("the peers of distributions are too old");
+    davit_only!("the runtimes of distributions are too old");
     skip_if!((!std::path::Path::new("/proc/self/numa_maps").exists()).then_some("needs NUMA"));
     // Second word of a line of numa_maps (numa(7)).
     let script = "tail -n1 /proc/self/numa_maps | cut -d' ' -f2";
@@ -120,13 +120,13 @@ fn memory_policy() {
 
 #[test]
 fn memory_policy_faults_are_named() {
-    davit_only!("the messages are its own");
+    davit_only!("its own messages");
     for (policy, field) in [
         (json!({ "mode": "MPOL_BIND" }), "linux.memoryPolicy.nodes"),
         (json!({ "mode": "MPOL_BIND", "nodes": "2-1" }), "linux.memoryPolicy.nodes"),
         (json!({ "mode": "MPOL_X", "nodes": "0" }), "linux.memoryPolicy.mode"),
         (json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["x"] }), "linux.memoryPolicy.flags"),
-        // A node that this machine has not: the kernel's answer, with the field.
+        // A node that this host does not have: the kernel's answer, with the field.
         (json!({ "mode": "MPOL_BIND", "nodes": "1023" }), "linux.memoryPolicy"),
     ] {
         let c = Container::new(&["true"]).with(|c| c["linux"]["memoryPolicy"] = policy);
@@ -146,7 +146,7 @@ fn processors(pid: &str) -> String {
 
 #[test]
 fn exec_cpu_affinity() {
-    davit_only!("the peers of distributions are too old");
+    davit_only!("the runtimes of distributions are too old");
     let all = processors("self");
     skip_if!((all != "0" && !all.starts_with("0-")).then_some("needs the processors from 0"));
     let running = |affinity: Value| {
@@ -159,12 +159,14 @@ fn exec_cpu_affinity() {
     assert_eq!(running(json!({ "final": "0" })).ask(PROCESSORS).trim(), "0");
     assert_eq!(running(json!({ "initial": "0", "final": all })).ask(PROCESSORS).trim(), all);
     assert_eq!(running(json!({ "initial": "", "final": "" })).ask(PROCESSORS).trim(), all);
-    // Without a final list the kernel decides (config.md): before Linux 6.2 a cpuset gave all that it has.
+    // Without a final list the kernel decides (config.md): before Linux 6.2 a cpuset gave all that
+    // it has.
     let kept = if host::kernel() < (6, 2) { all.as_str() } else { "0" };
     assert_eq!(running(json!({ "initial": "0" })).ask(PROCESSORS).trim(), kept);
 }
 
-/// The containers of a service that a manager confines to some processors run on all that their cpuset has.
+/// The containers of a service that a manager confines to some processors run on all that their
+/// cpuset has.
 #[test]
 fn the_affinity_of_the_caller_is_not_the_containers() {
     davit_only!("runc does it from 1.3.1 on, crun from 1.9.2");
@@ -207,7 +209,7 @@ fn a_cpuset_that_grows_is_felt() {
 
 #[test]
 fn exec_cpu_affinity_faults_are_named() {
-    davit_only!("the messages are its own");
+    davit_only!("its own messages");
     for (affinity, field) in [
         (json!({ "initial": "1-0" }), "process.execCPUAffinity.initial"),
         (json!({ "final": "x" }), "process.execCPUAffinity.final"),
@@ -216,7 +218,7 @@ fn exec_cpu_affinity_faults_are_named() {
         let c = Container::new(&["true"]).with(|c| c["process"]["execCPUAffinity"] = affinity);
         c.run().refuses(&[field]);
     }
-    // A processor that this machine has not is found out by `exec`.
+    // A CPU that this host does not have is reported by `exec`.
     for list in ["initial", "final"] {
         let c = Container::sleeper()
             .with(|c| c["process"]["execCPUAffinity"] = json!({ list: "1023" }));

@@ -42,7 +42,7 @@ fn a_created_one_has_its_init() {
 #[test]
 fn a_table_has_the_rows_of_the_container() {
     spec!();
-    peer_fails!("crun", "prints pids alone");
+    fails_with!("crun", "prints pids alone");
     let c = with_a_child();
     let table = c.call(&["ps", &c.id]).done().ok();
     assert!(table.lines()[0].split_whitespace().any(|word| word == "PID"), "{table:?}");
@@ -59,7 +59,7 @@ fn a_table_has_the_rows_of_the_container() {
 #[test]
 fn on_a_pure_v2_tree() {
     spec!();
-    peer_fails!("crun", "wants to raise RLIMIT_MEMLOCK");
+    fails_with!("crun", "wants to raise RLIMIT_MEMLOCK");
     let c = Container::sleeper().by(&host::PURE_V2);
     c.create().start();
     let ps = c.call(&["ps", "--format", "json", &c.id]).done().ok();
@@ -86,7 +86,7 @@ fn bad_calls() {
 
 #[test]
 fn a_stopped_one_has_none() {
-    davit_only!("the peers print null or fail");
+    davit_only!("other runtimes print null or fail");
     let c = Container::new(&["true"]);
     c.create().start();
     c.until_status("stopped");

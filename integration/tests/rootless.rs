@@ -1,14 +1,15 @@
-//! An ordinary user's containers: a user namespace with the one id that everybody may map.
+//! An unprivileged user's containers: a user namespace with the one id that every user may map.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 use std::process::Command;
 
 use integration::*;
 
 const UID: u32 = 4711;
 
-/// The words that make root an ordinary user; none if we are one already.
+/// The words that make root an unprivileged user; none if we are one already.
 fn as_user() -> Vec<&'static str> {
     if nix::unistd::geteuid().is_root() {
         vec!["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "--inh-caps=-all"]
@@ -17,16 +18,18 @@ fn as_user() -> Vec<&'static str> {
     }
 }
 
-/// Why an ordinary user cannot run containers here, if so.
+/// Why an unprivileged user cannot run containers here, if so.
 fn impossible() -> Option<String> {
     if runtime::runtime().name == "crun" && host::has_cgroup_v1() {
-        return Some("crun refuses hybrid hosts, and an ordinary user cannot change that".into());
+        return Some(
+            "crun refuses hybrid hosts, and an unprivileged user cannot change that".into(),
+        );
     }
     let words = as_user();
     let mut all = words.clone();
     all.extend(["unshare", "-U", "-r", "true"]);
     if !Command::new(all[0]).args(&all[1..]).status().is_ok_and(|status| status.success()) {
-        return Some("no user namespaces for ordinary users here".into());
+        return Some("no user namespaces for unprivileged users here".into());
     }
     let mut all = words;
     all.extend(["test", "-x"]);
@@ -37,28 +40,13 @@ fn impossible() -> Option<String> {
 
 /// A container for that user, with the namespaces and mounts that need no more.
 fn rootless(script: &str) -> Container {
-    let c = Container::sh(script).with(|c| {
-        let uid =
-            if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::geteuid().as_raw() };
-        let gid =
-            if nix::unistd::geteuid().is_root() { UID } else { nix::unistd::getegid().as_raw() };
-        config::set_namespace(c, "user", None);
-        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
-        c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
-        let linux = c["linux"].as_object_mut().expect("linux");
-        linux.remove("cgroupsPath");
-        linux.remove("resources");
-        config::drop_mount(c, "/sys/fs/cgroup");
-        for mount in c["mounts"].as_array_mut().expect("mounts") {
-            if let Some(options) = mount["options"].as_array_mut() {
-                // Group 5 is not mapped.
-                options.retain(|option| option != "gid=5");
-            }
-        }
-    });
+    let (uid, gid) = match nix::unistd::geteuid() {
+        root if root.is_root() => (UID, UID),
+        uid => (uid.as_raw(), nix::unistd::getegid().as_raw()),
+    };
+    let c = Container::sh(script).with(|c| config::make_rootless(c, uid, gid));
     if nix::unistd::geteuid().is_root() {
-        let own = Command::new("chown").args(["-R", "4711:4711"]).arg(c.dir()).status();
-        assert!(own.is_ok_and(|status| status.success()));
+        c.give_to(UID);
     }
     c
 }
@@ -125,7 +113,7 @@ fn ids_that_are_not_mapped_are_refused() {
 #[test]
 fn a_user_namespace_comes_by_itself() {
     skip_if!(impossible());
-    skip_if!(skip::peer_fails("runc", "asks for a user namespace in config.json"));
+    skip_if!(skip::fails_with("runc", "asks for a user namespace in config.json"));
     let c = rootless("cat /proc/self/uid_map | tr -s ' '").with(|c| {
         config::drop_namespace(c, "user");
         c["linux"].as_object_mut().expect("linux").remove("uidMappings");
@@ -140,7 +128,7 @@ fn a_user_namespace_comes_by_itself() {
 #[test]
 fn sysfs_without_a_network_namespace() {
     skip_if!(impossible());
-    skip_if!(skip::peer_fails("runc", "leaves it to engines to replace the mount"));
+    skip_if!(skip::fails_with("runc", "leaves it to engines to replace the mount"));
     let script = "test -e /sys/class/net/lo && ! touch /sys/file 2>/dev/null && echo mounted";
     let c = rootless(script).with(|c| {
         config::drop_namespace(c, "network");
@@ -192,7 +180,7 @@ fn devices_are_the_hosts() {
 #[test]
 fn ephemeral_roots() {
     skip_if!(impossible());
-    skip_if!(skip::needs_davit("a flag of ours"));
+    skip_if!(skip::needs_davit("an option of davit"));
     let c = rootless("echo x >/new; cat /new; rm /etc/passwd; ls /etc");
     assert_eq!(run(&c, &["--ephemeral"]).ok().out, "x\ngroup\n");
     assert!(!c.rootfs().join("new").exists());
@@ -201,7 +189,7 @@ fn ephemeral_roots() {
 #[test]
 fn layers() {
     skip_if!(impossible());
-    skip_if!(skip::needs_davit("an annotation of ours"));
+    skip_if!(skip::needs_davit("an annotation of davit"));
     let c = rootless("cat /layer; echo x >/new; cat /new");
     fs::create_dir(c.path("upper")).expect("mkdir");
     fs::write(c.path("upper/layer"), "a layer\n").expect("write");
@@ -220,10 +208,50 @@ fn limits_without_a_cgroup_are_refused() {
     run(&c, &[]).refuses(&["linux.resources.pids"]);
 }
 
+/// C16: in a cgroup that has been delegated, a limit gets one beside the caller's own, as with
+/// runc.
+#[test]
+fn a_limit_makes_a_cgroup_beside_the_callers() {
+    skip_if!(skip::needs_davit("crun 1.8 does without a cgroup, and without the limit"));
+    skip_if!(skip::needs_root());
+    skip_if!(impossible());
+    let top = if host::has_pure_cgroup_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" };
+    skip_if!((!Path::new(top).exists()).then_some("no cgroup v2 here"));
+    let name = unique();
+    let delegated = format!("{name}/user");
+    let script = format!(
+        "mount -t cgroup2 none /sys/fs/cgroup && cd /sys/fs/cgroup && mkdir -p {delegated}/session && \
+         chown -R {UID}:{UID} {delegated} && echo $$ >{delegated}/session/cgroup.procs && cd / && exec \"$@\""
+    );
+    let prefix = ["unshare", "-m", "--propagation", "private", "sh", "-c", &script, "sh"];
+    let by = [&prefix[..], &as_user()].concat();
+    let c = rootless("exec sleep 60").with(|c| {
+        c["linux"]["resources"] = json!({ "unified": { "cgroup.max.descendants": "7" } });
+    });
+    c.write();
+    chown(c.bundle().join("config.json"), Some(UID), Some(UID)).expect("chown");
+    let create = c.through_with_bundle(&by, "create", &[]).done();
+    let own = format!("{top}/{delegated}/{}", c.id);
+    let limit = fs::read_to_string(format!("{own}/cgroup.max.descendants"));
+    let start = c.call_through(&by, &["start", &c.id]).done();
+    let exec = c.call_through(&by, &["exec", &c.id, "grep", "^0::", "/proc/self/cgroup"]).done();
+    let delete = c.call_through(&by, &["delete", "--force", &c.id]).done();
+    let gone = !Path::new(&own).exists();
+    for level in ["/user/session", "/user", ""] {
+        fs::remove_dir(format!("{top}/{name}{level}")).expect("rmdir");
+    }
+    create.exits(0);
+    assert_eq!(limit.expect("the limit").trim(), "7");
+    start.ok();
+    assert_eq!(exec.ok().out, format!("0::/{delegated}/{}\n", c.id));
+    delete.ok();
+    assert!(gone, "{own} is still there");
+}
+
 #[test]
 fn readiness_and_mounts_of_a_container_that_lives() {
     skip_if!(impossible());
-    skip_if!(skip::needs_davit("of the commands one is ours alone"));
+    skip_if!(skip::needs_davit("one of the commands is only in davit"));
     let script = "/bin/say READY=1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
     let c = rootless(script).with_files(|root| probe::install(root, "say", probe::SAY));
     c.write();
@@ -252,7 +280,7 @@ fn readiness_and_mounts_of_a_container_that_lives() {
     let seen = call(&["exec", &c.id, "stat", "-f", "-c", "%T", "/mnt/x"]).done().ok();
     assert_eq!(seen.out, "tmpfs\n");
     let bind = config::mount("/mnt/y", "bind", "/etc", &["bind"]);
-    add(bind).refuses(&["mounts[0].source", "/etc", "ordinary user"]);
+    add(bind).refuses(&["mounts[0].source", "/etc", "unprivileged user"]);
     call(&["delete", "--force", &c.id]).done().exits(0);
     c.assert_nothing_left();
 }

@@ -1,4 +1,5 @@
-//! An ordinary user with subordinate ids: pods and builds of podman, and the runtime called by hand.
+//! An unprivileged user with subordinate ids: pods and builds of podman, and the runtime called by
+//! hand.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -7,7 +8,7 @@ use std::process::Command;
 use integration::podman::{self, IMAGE, PAUSE, Podman, USER};
 use integration::*;
 
-/// Makes a [`Podman`] of an ordinary user, or ends the test where there can be none.
+/// Makes a [`Podman`] of an unprivileged user, or ends the test where there can be none.
 macro_rules! rootless {
     () => {{
         spec!();
@@ -98,7 +99,8 @@ fn run(p: &Podman, before: &[&str], id: &str) -> Outcome {
     p.on_the_host(&[before, &[binary, "run", "--bundle", &bundle, id]].concat()).done()
 }
 
-/// `podman play kube` makes the pod, its pause container (of an image that it builds by itself) and the containers.
+/// `podman play kube` makes the pod, its pause container (of an image that it builds by itself) and
+/// the containers.
 #[test]
 fn play_kube() {
     let p = rootless!();

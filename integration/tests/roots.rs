@@ -33,7 +33,7 @@ fn inventory(dir: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn layers_make_the_root_topmost_first() {
-    davit_only!("an annotation of ours");
+    davit_only!("an annotation of davit");
     let c = layered("cat /shared; ls -d /upper /lower /bin/sh");
     let layers = format!("{}:{}:{}", c.path("upper"), c.path("lower"), c.path("bundle/rootfs"));
     let c = c.with(|c| c["annotations"] = json!({ LAYERS: layers, EPHEMERAL: "true" }));
@@ -42,7 +42,7 @@ fn layers_make_the_root_topmost_first() {
 
 #[test]
 fn layers_alone_are_read_only_or_keep_writes_out_of_the_layers() {
-    davit_only!("an annotation of ours");
+    davit_only!("an annotation of davit");
     let c = layered("touch /new 2>/dev/null; echo ran");
     let layers = format!("{}:{}", c.path("upper"), c.path("bundle/rootfs"));
     let c = c.with(|c| c["annotations"] = json!({ LAYERS: layers }));
@@ -53,7 +53,7 @@ fn layers_alone_are_read_only_or_keep_writes_out_of_the_layers() {
 
 #[test]
 fn ephemeral_leaves_the_bundle_as_it_was() {
-    davit_only!("an annotation and a flag of ours");
+    davit_only!("an annotation and an option of davit");
     let script = "echo new >/new && rm /etc/passwd && echo x >>/etc/group && cat /new && mkdir /etc/dir && ls /etc";
     let annotated = Container::sh(script).with(|c| c["annotations"] = json!({ EPHEMERAL: "true" }));
     annotated.write();
@@ -70,7 +70,7 @@ fn ephemeral_leaves_the_bundle_as_it_was() {
 
 #[test]
 fn ephemeral_with_create_and_exec() {
-    davit_only!("a flag of ours");
+    davit_only!("an option of davit");
     let c = Container::sleeper();
     c.create_call(&["--ephemeral"]).done().ok();
     c.start();
@@ -83,7 +83,7 @@ fn ephemeral_with_create_and_exec() {
 
 #[test]
 fn ephemeral_makes_mount_points_without_touching_the_bundle() {
-    davit_only!("a flag of ours");
+    davit_only!("an option of davit");
     let c = Container::sh("ls /made/here; stat -c %F /made/file").with(|c| {
         config::add_mount(c, "/made/here", "tmpfs", "tmpfs", &[]);
         config::add_mount(c, "/made/file", "bind", "/etc/passwd", &["bind", "ro"]);
@@ -94,7 +94,7 @@ fn ephemeral_makes_mount_points_without_touching_the_bundle() {
 
 #[test]
 fn ephemeral_and_read_only() {
-    davit_only!("a flag of ours");
+    davit_only!("an option of davit");
     let c = Container::sh("touch /new 2>&1 | grep -c Read-only")
         .with(|c| c["root"]["readonly"] = true.into());
     assert_eq!(c.run_call(&["--ephemeral"]).done().ok().out, "1\n");
@@ -102,7 +102,7 @@ fn ephemeral_and_read_only() {
 
 #[test]
 fn ephemeral_as_root_of_a_user_namespace() {
-    davit_only!("a flag of ours");
+    davit_only!("an option of davit");
     let c = Container::sh("echo x >/tmp/new && cat /tmp/new")
         .with(|c| config::set_userns(c, 100_000, 65536));
     // The kernel copies nothing up whose owner has no id in the user namespace.
@@ -115,7 +115,7 @@ fn ephemeral_as_root_of_a_user_namespace() {
 
 #[test]
 fn the_flag_can_be_false() {
-    davit_only!("an annotation of ours");
+    davit_only!("an annotation of davit");
     let c =
         Container::sh("echo x >/new").with(|c| c["annotations"] = json!({ EPHEMERAL: "false" }));
     c.run().ok();
@@ -126,7 +126,7 @@ fn the_flag_can_be_false() {
 
 #[test]
 fn wrong_layers_are_refused() {
-    davit_only!("an annotation of ours");
+    davit_only!("an annotation of davit");
     for (layers, says) in [
         ("", "empty"),
         ("/no/such/layer", "no such file or directory"),
@@ -140,7 +140,7 @@ fn wrong_layers_are_refused() {
 
 #[test]
 fn a_hundred_layers() {
-    davit_only!("an annotation of ours");
+    davit_only!("an annotation of davit");
     let c = Container::sh("ls /n | wc -l; cat /n/top");
     let mut layers = Vec::new();
     for n in 0..100 {
@@ -153,4 +153,17 @@ fn a_hundred_layers() {
     layers.push(c.path("bundle/rootfs"));
     let c = c.with(|c| c["annotations"] = json!({ LAYERS: layers.join(":") }));
     assert_eq!(c.run().ok().out, "101\n0\n");
+}
+
+#[test]
+fn root_path_forms() {
+    spec!();
+    let absolute = Container::sh("echo in");
+    let root = absolute.rootfs().to_str().expect("utf-8").to_owned();
+    let absolute = absolute.with(|c| c["root"]["path"] = root.into());
+    assert_eq!(absolute.run().ok().out, "in\n");
+    let missing = Container::new(&["true"]).with(|c| c["root"]["path"] = "nosuch".into());
+    missing.run().refuses(&["root.path", "nosuch", "no such file or directory"]);
+    let file = Container::new(&["true"]).with(|c| c["root"]["path"] = "rootfs/etc/passwd".into());
+    file.run().refuses(&["root.path", "not a directory"]);
 }

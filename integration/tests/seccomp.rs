@@ -2,7 +2,8 @@
 
 use integration::*;
 
-/// Makes system calls by number: `syscall ABI NR [ARGS...]`, prints the result or the errno's number.
+/// Makes system calls by number: `syscall ABI NR [ARGS...]`, prints the result or the errno's
+/// number.
 const PROBE: &str = r#"
 #include <errno.h>
 #include <stdio.h>
@@ -296,10 +297,10 @@ fn a_profile_that_denies_by_default() {
 #[test]
 fn calls_newer_than_the_profile_get_enosys() {
     spec!();
-    peer_fails!("crun", "gives them the default action");
+    fails_with!("crun", "gives them the default action");
     x86_64!();
-    // statx (332) is the newest name of the profile once openat2 (437) and its neighbours are not: so 460 and 900
-    // are newer, 435 (clone3), 437, 436, 439 are in it.
+    // statx (332) is the newest name of the profile once openat2 (437) and its neighbours are not:
+    // so 460 and 900 are newer, 435 (clone3), 437, 436, 439 are in it.
     let c = profile(
         deny_but(&[]),
         "syscall x86_64 460; syscall x86_64 900; syscall x86_64 438; syscall x86_64 250",
@@ -376,7 +377,7 @@ fn sockets_of_i386_go_through_socketcall_too() {
 #[test]
 fn flags() {
     spec!();
-    peer_fails!("runc", "1.1 knows no flags");
+    fails_with!("runc", "1.1 knows no flags");
     for flags in [
         json!([]),
         json!(["SECCOMP_FILTER_FLAG_LOG"]),
@@ -428,7 +429,7 @@ fn filters_hold_for_exec() {
 
 #[test]
 fn wrong_profiles_name_the_field() {
-    davit_only!("each peer accepts some of these in silence");
+    davit_only!("each other runtime accepts some of these in silence");
     let rule = |change: fn(&mut Value)| {
         let mut rule = json!({ "names": ["getpriority"], "action": "SCMP_ACT_ERRNO" });
         change(&mut rule);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration::*;
 
-/// A seccomp agent: `agent PATH [close]` prints what it is told on each connection, and answers for
+/// A seccomp agent: `agent PATH [close]` prints the messages of each connection, and answers for
 /// each listener: mkdir fails with ENOMSG, rmdir succeeds without a deed, all else goes on.
 const AGENT: &str = r#"
 #include <errno.h>
@@ -89,7 +89,7 @@ fn agent(c: &Container, mode: &[&str]) -> Running {
     agent
 }
 
-/// What the agent was told on its connections so far.
+/// The messages that the agent has received so far.
 fn told(agent: &mut Running, connections: usize) -> Vec<Value> {
     let out = call::within(Duration::from_secs(5), || {
         Some(agent.out()).filter(|out| out.lines().count() > connections)
@@ -121,8 +121,8 @@ const ANSWERS: &str = "mkdir: can't create directory '/tmp/x': No message of des
 #[test]
 fn an_agent_answers() {
     spec!();
-    peer_fails!("runc", "1.1 does not see the end of such a process here");
-    peer_fails!("crun", "1.8 does not see the end of such a process here");
+    fails_with!("runc", "1.1 does not see the end of such a process here");
+    fails_with!("crun", "1.8 does not see the end of such a process here");
     let c = notifying(SCRIPT, &DIRECTORIES);
     let mut agent = agent(&c, &[]);
     assert_eq!(c.run().ok().out, ANSWERS);
@@ -140,8 +140,8 @@ fn an_agent_answers() {
 #[test]
 fn each_process_has_a_connection_of_its_own() {
     spec!();
-    peer_fails!("runc", "1.1 does not see the end of such a process here");
-    peer_fails!("crun", "1.8 does not see the end of such a process here");
+    fails_with!("runc", "1.1 does not see the end of such a process here");
+    fails_with!("crun", "1.8 does not see the end of such a process here");
     let c = notifying("while :; do sleep 0.05; done", &DIRECTORIES);
     let mut agent = agent(&c, &[]);
     c.create().start();
@@ -155,22 +155,21 @@ fn each_process_has_a_connection_of_its_own() {
 }
 
 #[test]
-fn a_program_that_has_not_begun_is_of_a_created_container() {
-    davit_only!("the peers put the filter on before `start`");
+fn the_agent_of_a_new_container_has_its_listener_before_start() {
+    davit_only!("the other runtimes' states differ");
     let c = notifying("true", &DIRECTORIES);
     let mut agent = agent(&c, &[]);
     c.create();
     let init = c.pid();
-    assert_eq!(agent.out(), "listening\n");
-    c.start();
     let state = told(&mut agent, 1).remove(0);
-    assert_eq!(state["state"]["status"], "created", "{state}");
+    assert_eq!(state["state"]["status"], "creating", "{state}");
     assert_eq!((&state["pid"], &state["state"]["pid"]), (&json!(init), &json!(init)));
+    c.start();
 }
 
 #[test]
 fn calls_of_the_runtimes_last_steps_may_be_notified() {
-    davit_only!("the peers wait for ever, or fail");
+    davit_only!("other runtimes wait for ever, or fail");
     // What redirects connections notifies of most of these.
     let names = [
         "sendmsg",
@@ -198,7 +197,7 @@ fn calls_of_the_runtimes_last_steps_may_be_notified() {
 
 #[test]
 fn a_program_that_cannot_be_executed_is_still_told() {
-    davit_only!("the peers look for it before the filter");
+    davit_only!("other runtimes look for it before the filter");
     let c = notifying("true", &["execve"])
         .with_files(|root| std::fs::write(root.join("bin/none"), "").expect("write"))
         .with(|c| c["process"]["args"] = json!(["/bin/none"]));
@@ -220,14 +219,13 @@ fn nothing_runs_without_the_agent() {
 }
 
 #[test]
-fn start_can_be_tried_again() {
-    davit_only!("the peers call the agent in `create`");
+fn create_and_exec_need_the_agent() {
+    davit_only!("about davit's messages");
     let c = notifying("echo fine; while :; do sleep 0.05; done", &DIRECTORIES);
-    c.create();
-    c.call(&["start", &c.id]).done().refuses(&["linux.seccomp.listenerPath", "connect"]);
-    assert_eq!(c.status(), "created");
+    c.create_call(&[]).done().refuses(&["linux.seccomp.listenerPath", "connect"]);
+    c.assert_nothing_left();
     let running = agent(&c, &[]);
-    c.start();
+    c.create().start();
     assert_eq!(c.status(), "running");
     drop(running);
     std::fs::remove_file(c.dir().join("agent.sock")).expect("rm");
@@ -236,18 +234,17 @@ fn start_can_be_tried_again() {
 
 #[test]
 fn an_agent_that_hangs_up() {
-    davit_only!("the peers' messages differ");
+    davit_only!("the other runtimes' messages differ");
     let c = notifying("while :; do sleep 0.05; done", &DIRECTORIES);
     let _agent = agent(&c, &["close"]);
     c.run().refuses(&["linux.seccomp.listenerPath", "sendmsg"]);
-    c.create();
-    c.call(&["start", &c.id]).done().refuses(&["linux.seccomp.listenerPath", "sendmsg"]);
-    c.until_status("stopped");
+    c.create_call(&[]).done().refuses(&["linux.seccomp.listenerPath", "sendmsg"]);
+    c.assert_nothing_left();
 }
 
 #[test]
 fn an_agent_that_does_not_take_calls() {
-    davit_only!("the peers have no deadline");
+    davit_only!("other runtimes have no deadline");
     use nix::sys::socket::*;
     let c = notifying("true", &DIRECTORIES);
     let busy = |path: &Path| {
@@ -277,7 +274,7 @@ fn the_annotation_of_crun() {
 
 #[test]
 fn flags() {
-    davit_only!("the peers' libseccomp is too old for the last one");
+    davit_only!("the other runtimes' libseccomp is too old for the last one");
     for flags in [
         json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]),
         json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]),
@@ -292,7 +289,7 @@ fn flags() {
 #[test]
 fn a_path_means_nothing_where_nobody_is_notified() {
     spec!();
-    peer_fails!("crun", "calls the agent all the same");
+    fails_with!("crun", "calls the agent all the same");
     let c = notifying("echo fine", &["mkdir"])
         .with(|c| c["linux"]["seccomp"]["syscalls"][0]["action"] = "SCMP_ACT_ERRNO".into());
     assert_eq!(c.run().ok().out, "fine\n");
@@ -300,7 +297,7 @@ fn a_path_means_nothing_where_nobody_is_notified() {
 
 #[test]
 fn what_could_not_work_is_refused() {
-    davit_only!("each peer accepts some of these, and some then hang");
+    davit_only!("each other runtime accepts some of these, and some then hang");
     type Edit = fn(&mut Value);
     let rows: &[(&str, Edit)] = &[
         ("linux.seccomp.syscalls[0].action", |s| {

@@ -1,22 +1,24 @@
-//! An ordinary user with a session of his own: systemd has given him a part of the cgroup v2 tree, with controllers.
+//! An unprivileged user with a session of his own: systemd has given him a part of the cgroup v2
+//! tree, with controllers.
 
 use std::fs;
 use std::path::Path;
 
 use integration::*;
 
-/// The part of the tree that belongs to this user's manager, such as `/user.slice/user-1000.slice/user@1000.service`.
+/// The part of the tree that belongs to this user's manager, such as
+/// `/user.slice/user-1000.slice/user@1000.service`.
 fn delegated() -> Option<String> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let (before, _) = own.strip_prefix("0::")?.split_once(".service/")?;
     before.contains("/user@").then(|| format!("{before}.service"))
 }
 
-/// Ends the test where this is no session of an ordinary user.
+/// Ends the test where this is no session of an unprivileged user.
 macro_rules! session {
     () => {
         pure_v2!();
-        skip_if!(nix::unistd::geteuid().is_root().then_some("needs an ordinary user"));
+        skip_if!(nix::unistd::geteuid().is_root().then_some("needs an unprivileged user"));
         skip_if!(delegated().is_none().then_some("needs a session with a delegated cgroup"));
     };
 }

@@ -16,7 +16,7 @@ fn limited(resources: &Value) -> Container {
 
 #[test]
 fn an_entry_that_says_nothing_is_refused() {
-    davit_only!("the peers take it");
+    davit_only!("other runtimes take it");
     for (resources, field) in [
         (json!({ "blockIO": { "weightDevice": [{ "major": 8, "minor": 0 }] } }), "weightDevice[0]"),
         (json!({ "rdma": { "mlx5_1": {} } }), "rdma"),
@@ -27,21 +27,9 @@ fn an_entry_that_says_nothing_is_refused() {
 
 #[test]
 fn a_burst_above_the_quota_is_refused() {
-    davit_only!("the peers leave it to the kernel");
+    davit_only!("other runtimes leave it to the kernel");
     let c = limited(&json!({ "cpu": { "quota": 10_000, "period": 50_000, "burst": 20_000 } }));
     c.run().refuses(&["linux.resources.cpu"]);
-}
-
-/// No process could be started in a cgroup for none: it is for the container's first alone.
-#[test]
-fn a_pids_limit_of_zero_is_one() {
-    davit_only!("crun takes 0 for no limit");
-    cgroup_v1!();
-    let c = Container::sleeper().with(|c| c["linux"]["resources"]["pids"] = json!({ "limit": 0 }));
-    c.create();
-    let cgroup = leftovers::cgroups(&c.id).into_iter().find(|path| path.join("pids.max").exists());
-    let limit = fs::read_to_string(cgroup.expect("a pids cgroup").join("pids.max")).expect("read");
-    assert_eq!(limit, "1\n");
 }
 
 /// A delegated cgroup is not secure on v1.

@@ -8,7 +8,7 @@ use integration::*;
 
 #[test]
 fn annotations_are_a_map_of_strings_with_names() {
-    davit_only!("the peers take some of these");
+    davit_only!("other runtimes take some of these");
     let with =
         |annotations: Value| Container::sh("echo fine").with(|c| c["annotations"] = annotations);
     assert_eq!(with(json!({ "org.example.unknown": "" })).run().ok().out, "fine\n");
@@ -28,7 +28,7 @@ fn a_console_size_without_a_terminal_is_ignored() {
 #[test]
 fn a_relative_destination_begins_at_the_root() {
     spec!();
-    peer_fails!("runc", "1.1 warns on stderr");
+    fails_with!("runc", "1.1 warns on stderr");
     let c = Container::sh("grep -c ' /some/where ' /proc/self/mountinfo")
         .with(|c| add_mount(c, "some/where", "tmpfs", "tmpfs", &[]))
         .with(|c| c["process"]["cwd"] = "/tmp".into());
@@ -37,7 +37,7 @@ fn a_relative_destination_begins_at_the_root() {
 
 #[test]
 fn the_table_of_mounts_has_the_order_of_the_configuration() {
-    davit_only!("the peers make their mounts in another order of ids");
+    davit_only!("other runtimes make their mounts in another order of ids");
     skip_if!(copies_no_detached_mounts());
     let c = Container::sh("grep -o ' /mnt/[a-d] ' /proc/self/mountinfo");
     let source = c.path("source");
@@ -82,7 +82,7 @@ fn a_user_namespace_changes_no_owners() {
             std::os::unix::fs::chown(root.join("tmp"), Some(100_000), None).expect("chown");
         });
     let before = fs::metadata(c.rootfs().join("etc/passwd")).expect("stat");
-    // Files of the host's root belong to nobody whom the container knows (user_namespaces(7)).
+    // Files of the host's root belong to an unmapped user (user_namespaces(7)).
     assert_eq!(c.run().ok().out, "65534\n0\n");
     let after = fs::metadata(c.rootfs().join("etc/passwd")).expect("stat");
     assert_eq!(

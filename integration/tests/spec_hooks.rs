@@ -2,24 +2,22 @@
 
 use std::fs;
 
+use integration::config::shell_hook;
 use integration::*;
 
-fn hook(script: &str) -> Value {
-    json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
-}
-
-/// Steps 3 to 5, 7 and 9: a hook that fails leads to step 12, and poststop hooks are called in step 13.
+/// Steps 3 to 5, 7 and 9: a hook that fails leads to step 12, and poststop hooks are called in step
+/// 13.
 #[test]
 fn poststop_runs_after_a_failed_hook() {
     spec!();
-    peer_fails!("runc", "1.1 runs poststart at the end of create");
-    peer_fails!("crun", "only warns of a failed poststart");
+    fails_with!("runc", "1.1 runs poststart at the end of create");
+    fails_with!("crun", "only warns of a failed poststart");
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
         let c = Container::sh("sleep 100");
         let log = c.path("log");
         let c = c.with(|c| {
-            c["hooks"][kind] = json!([hook("exit 1")]);
-            c["hooks"]["poststop"] = json!([hook(&format!("echo called >>{log}"))]);
+            c["hooks"][kind] = json!([shell_hook("exit 1")]);
+            c["hooks"]["poststop"] = json!([shell_hook(&format!("echo called >>{log}"))]);
         });
         let run = c.run_call(&[]).done();
         assert_ne!(run.code, 0, "{kind}");
@@ -32,12 +30,12 @@ fn poststop_runs_after_a_failed_hook() {
 #[test]
 fn start_returns_after_poststart_and_delete_after_poststop() {
     spec!();
-    peer_fails!("runc", "1.1 runs poststart at the end of create");
+    fails_with!("runc", "1.1 runs poststart at the end of create");
     let c = Container::sleeper();
     let log = c.path("log");
     let c = c.with(|c| {
         for kind in ["poststart", "poststop"] {
-            c["hooks"][kind] = json!([hook(&format!("sleep 0.2; echo {kind} >>{log}"))]);
+            c["hooks"][kind] = json!([shell_hook(&format!("sleep 0.2; echo {kind} >>{log}"))]);
         }
     });
     let seen = || fs::read_to_string(&log).unwrap_or_default();
@@ -53,7 +51,7 @@ fn start_returns_after_poststart_and_delete_after_poststop() {
 #[test]
 fn a_hook_that_reads_nothing_never_ends_the_runtime() {
     spec!();
-    peer_fails!("crun", "dies of SIGPIPE, now and then");
+    fails_with!("crun", "dies of SIGPIPE, now and then");
     let deaf = json!([{ "path": "/bin/true" }]);
     for _ in 0..15 {
         let c = Container::new(&["true"]).with(|c| {

@@ -2,12 +2,13 @@
 
 use integration::*;
 
-/// A part of config.json that may be added to what tests begin with, as a JSON pointer and its value; and the fields in
-/// it that are REQUIRED.
+/// A part of config.json that may be added to what tests begin with, as a JSON pointer and its
+/// value; and the fields in it that are REQUIRED.
 type Part = (&'static str, fn() -> Value, &'static [&'static str]);
 
 const PARTS: &[Part] = &[
-    ("", || json!({}), &["ociVersion", "root", "process"]),
+    // `process` only when `start` is called (optional::process).
+    ("", || json!({}), &["ociVersion", "root"]),
     ("/root", || json!({ "path": "rootfs" }), &["path"]),
     ("/process", || json!({ "cwd": "/", "args": ["true"] }), &["cwd", "args"]),
     ("/process/consoleSize", || json!({ "height": 1, "width": 1 }), &["height", "width"]),
@@ -114,7 +115,7 @@ fn with_part(pointer: &str, part: Value) -> Value {
 
 #[test]
 fn a_required_field_that_is_missing_is_named() {
-    davit_only!("each peer does without some of them");
+    davit_only!("each other runtime does without some of them");
     let c = Container::new(&["true"]);
     let bundle = c.path("bundle");
     let explained = |config: &Value| {

@@ -9,7 +9,8 @@ use integration::*;
 /// The name of a property, and what its value may be.
 type Property = (&'static str, fn(&Value) -> bool);
 
-/// The properties of an object are among these (so it says the schema, or davit's manual), with these types.
+/// The properties of an object are among these (so it says the schema, or davit's manual), with
+/// these types.
 #[track_caller]
 fn has_shape(object: &Value, required: &[&str], types: &[Property]) {
     let object = object.as_object().expect("an object");
@@ -38,7 +39,7 @@ fn is_version(value: &Value) -> bool {
 /// schema/state-schema.json, and the fields that runc adds and engines read.
 #[test]
 fn the_state_has_the_shape_of_the_schema() {
-    davit_only!("each peer adds fields of its own");
+    davit_only!("each other runtime adds fields of its own");
     let c = Container::sleeper().with(|c| c["annotations"] = json!({ "org.example.key": "value" }));
     let check = |status: &str| {
         let state = c.state();
@@ -71,7 +72,7 @@ fn the_state_has_the_shape_of_the_schema() {
 /// schema/features-schema.json and features-linux.json of 1.3.0.
 #[test]
 fn features_has_the_shape_of_the_schema() {
-    davit_only!("the peers' documents are of other versions");
+    davit_only!("the other runtimes' documents are of other versions");
     let document = Container::new(&["true"]).call(&["features"]).done().ok().json();
     has_shape(
         &document,
@@ -157,8 +158,8 @@ fn nothing_of_the_program_runs_before_start() {
 #[test]
 fn what_others_made_stays() {
     spec!();
-    peer_fails!("runc", "leaves its own mounts below the root too");
-    peer_fails!("crun", "leaves its own mounts below the root too");
+    fails_with!("runc", "leaves its own mounts below the root too");
+    fails_with!("crun", "leaves its own mounts below the root too");
     let c = Container::sh("true").with(|c| {
         drop_namespace(c, "mount");
         add_mount(c, "/mnt", "tmpfs", "tmpfs", &[]);

@@ -1,59 +1,15 @@
-//! The systemd driver, with a real systemd: root with the system's, an ordinary user with his own.
+//! The systemd driver, with a real systemd: root with the system's, an unprivileged user with his
+//! own.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use integration::call::within;
-use integration::systemd::{cgroup, is_root, property, systemctl};
+use integration::systemd::{
+    cgroup, container, is_root, property, read, scope, sleeper, slice, systemctl,
+};
 use integration::*;
-
-/// As `davit_only!`, for an ordinary user as well.
-macro_rules! davit_alone {
-    ($reason:expr) => {
-        skip_if!(skip::needs_davit($reason))
-    };
-}
-
-const fn slice() -> &'static str {
-    "test.slice"
-}
-
-/// A container in a scope.
-fn container(script: &str) -> Container {
-    let c = Container::sh(script).global(&["--systemd-cgroup"]);
-    let path = format!("{}:t:{}", slice(), c.id);
-    let c = c.with(|c| c["linux"]["cgroupsPath"] = path.into());
-    if is_root() {
-        return c;
-    }
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    c.with(|c| {
-        config::set_namespace(c, "user", None);
-        c["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
-        c["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
-        c["linux"]["resources"] = json!({});
-        for mount in c["mounts"].as_array_mut().expect("mounts") {
-            if let Some(options) = mount["options"].as_array_mut() {
-                options.retain(|option| option != "gid=5");
-            }
-        }
-    })
-}
-
-fn sleeper() -> Container {
-    container("trap 'exit 0' TERM; while :; do sleep 0.05; done")
-}
-
-fn scope(c: &Container) -> String {
-    format!("t-{}.scope", c.id)
-}
-
-fn read(directory: &Path, file: &str) -> String {
-    let text = fs::read_to_string(directory.join(file));
-    text.unwrap_or_else(|error| panic!("{file}: {error}")).trim_end().to_owned()
-}
 
 /// systemd forgets a unit when it gets round to it.
 #[track_caller]
@@ -169,7 +125,7 @@ fn slices_below_slices() {
 
 #[test]
 fn a_slice_instead_of_a_scope() {
-    davit_alone!("the peers leave the process where it is, or the slice when they are done");
+    davit_alone!("other runtimes leave the process where it is, or the slice when they are done");
     systemd!();
     let c = sleeper();
     let unit = format!("test-{}.slice", c.id.replace('-', "_"));
@@ -183,101 +139,64 @@ fn a_slice_instead_of_a_scope() {
     assert_ne!(property(&unit, "ActiveState"), "active");
 }
 
-/// Limits in config.json, the files that say them, and the properties.
-const LIMITS: [(&str, &str, &str, &str); 9] = [
-    ("memory.max", "67108864", "MemoryMax", "67108864"),
-    ("memory.low", "33554432", "MemoryLow", "33554432"),
-    ("memory.high", "62914560", "MemoryHigh", "62914560"),
-    ("memory.swap.max", "0", "MemorySwapMax", "0"),
-    ("cpu.weight", "59", "CPUWeight", "59"),
-    ("cpu.max", "50000 200000", "CPUQuotaPerSecUSec", "250ms"),
-    ("cpuset.cpus", "0", "AllowedCPUs", "0"),
-    ("cpuset.mems", "0", "AllowedMemoryNodes", "0"),
-    ("pids.max", "50", "TasksMax", "50"),
-];
-
-fn limited() -> Container {
-    sleeper().with(|c| {
-        c["linux"]["resources"]["memory"] =
-            json!({ "limit": 64 << 20, "swap": 64 << 20, "reservation": 32 << 20 });
-        c["linux"]["resources"]["cpu"] =
-            json!({ "shares": 512, "quota": 50000, "period": 200000, "cpus": "0", "mems": "0" });
-        c["linux"]["resources"]["pids"] = json!({ "limit": 50 });
-        c["linux"]["resources"]["unified"] = json!({ "memory.high": "62914560" });
-    })
-}
-
-#[track_caller]
-fn check_files(directory: &Path) {
-    for (file, value, ..) in LIMITS {
-        assert_eq!(read(directory, file), value, "{file}");
+/// B3: the lock is that of a `run` which hangs.
+#[test]
+fn delete_by_force_without_the_lock() {
+    davit_alone!("other runtimes wait for the hook");
+    systemd!();
+    for stopped in [false, true] {
+        let c = sleeper().with(|c| {
+            let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "1000"] });
+            c["hooks"] = json!({ "createRuntime": [hook] });
+        });
+        let run = c.run_call(&[]).spawn();
+        let is_creating = || {
+            let state = c.call(&["state", &c.id]).done();
+            (state.code == 0 && state.json()["pid"] != 0).then_some(())
+        };
+        assert!(within(Duration::from_secs(10), is_creating).is_some());
+        if stopped {
+            run.signal(nix::sys::signal::Signal::SIGSTOP);
+        }
+        c.delete().ok();
+        is_forgotten(&scope(&c));
+        run.signal(nix::sys::signal::Signal::SIGCONT);
+        run.wait().fails();
+        c.assert_nothing_left();
     }
 }
 
+/// B12
 #[test]
-fn limits_are_written_and_told() {
+fn exec_at_the_limit_of_pids() {
+    davit_alone!("other runtimes fail in some of the tries");
     systemd!();
     skip_if!(host::missing_controllers());
-    let c = limited();
+    let c = container("exec sleep 1000");
+    let c = c.with(|c| c["linux"]["resources"]["pids"] = json!({ "limit": 50 }));
     c.create().start();
-    let unit = scope(&c);
-    check_files(&cgroup(&unit));
-    for (.., name, value) in LIMITS {
-        assert_eq!(property(&unit, name), value, "{name}");
+    let directory = cgroup(&scope(&c));
+    for max in ["2", "1"] {
+        fs::write(directory.join("pids.max"), max).expect("write");
+        for _ in 0..5 {
+            assert_eq!(c.exec(&["/bin/busybox", "echo", "in"]).ok().out, "in\n", "pids.max {max}");
+        }
     }
-    // systemd writes what it knows once more.
-    systemctl(&["daemon-reload"]);
-    systemctl(&["set-property", "--runtime", &unit, "IOWeight=100"]);
-    check_files(&cgroup(&unit));
     c.delete().ok();
 }
 
+/// B16: systemd removes a scope as soon as it is empty, perhaps while it is killed.
 #[test]
-fn an_update_is_told_too() {
+fn a_scope_that_goes_while_it_is_killed_has_gone() {
+    davit_alone!("other runtimes write to other files");
     systemd!();
-    skip_if!(host::missing_controllers());
-    let c = limited();
-    c.create().start();
-    let (unit, directory) = (scope(&c), cgroup(&scope(&c)));
-    let update = |options: &[&str]| {
-        let words: Vec<&str> =
-            ["update"].into_iter().chain(options.iter().copied()).chain([c.id.as_str()]).collect();
-        c.call(&words).done()
-    };
-    let memory = (128 << 20).to_string();
-    update(&["--memory", &memory, "--memory-swap", &memory, "--cpu-quota", "30000"]).ok();
-    for _ in 0..2 {
-        assert_eq!(read(&directory, "memory.max"), memory);
-        assert_eq!(read(&directory, "cpu.max"), "30000 200000");
-        assert_eq!(read(&directory, "pids.max"), "50");
-        systemctl(&["daemon-reload"]);
-        systemctl(&["set-property", "--runtime", &unit, "CPUWeight=70", "MemoryLow=1M"]);
-    }
-    assert_eq!(property(&unit, "MemoryMax"), memory);
-    assert_eq!(property(&unit, "CPUQuotaPerSecUSec"), "150ms");
-    update(&["--pids-limit", "60", "--cpu-share", "1024"]).ok();
-    assert_eq!(property(&unit, "TasksMax"), "60");
-    assert_eq!(
-        (read(&directory, "pids.max"), read(&directory, "cpu.weight")),
-        ("60".into(), "100".into())
-    );
-    c.delete().ok();
-}
-
-#[test]
-fn a_refused_update_changes_nothing() {
-    davit_alone!("the peers leave it half done");
-    systemd!();
-    skip_if!(host::missing_controllers());
-    let c = limited();
-    c.create().start();
-    let resources = json!({ "pids": { "limit": 70 }, "unified": { "memory.high": "much" } });
-    fs::write(c.path("resources"), resources.to_string()).expect("write");
-    let update = c.call(&["update", "--resources", &c.path("resources"), &c.id]).done();
-    update.refuses(&["memory.high"]);
-    check_files(&cgroup(&scope(&c)));
-    assert_eq!(property(&scope(&c), "TasksMax"), "50");
-    c.delete().ok();
+    skip_if!(fixture::missing(&["strace"]));
+    let c = container("sleep 0.1; echo fine");
+    let late = "inject=write:delay_enter=400000";
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e", late];
+    assert_eq!(c.through_with_bundle(&strace, "run", &[]).done().ok().out, "fine\n");
+    assert!(c.call(&["state", &c.id]).done().fails().err.contains("does not exist"));
+    is_forgotten(&scope(&c));
 }
 
 #[test]
@@ -304,11 +223,11 @@ fn device_rules_outlive_a_reload() {
     c.delete().ok();
 }
 
-/// Both filters have to agree, also after an update that puts ours in the place of ours.
+/// Both filters have to allow an access, also after an update that replaces davit's filter.
 #[test]
 fn an_administrators_device_policy_stays() {
     spec!();
-    davit_alone!("the peers have no option for device rules");
+    davit_alone!("other runtimes have no option for device rules");
     systemd!();
     let c = sleeper().with(|c| {
         config::set_capabilities(c, &["CAP_SYSLOG"]);
@@ -347,7 +266,7 @@ fn annotations_are_properties() {
 
 #[test]
 fn annotations_that_are_none_are_refused() {
-    davit_alone!("the peers override what they set themselves");
+    davit_alone!("other runtimes override what they set themselves");
     systemd!();
     for (name, value, reason) in [
         ("KillSignal", "fifteen", "is not a value"),
@@ -397,7 +316,7 @@ fn a_unit_of_somebody_else_is_left_alone() {
 
 #[test]
 fn wrong_forms_of_the_path() {
-    davit_alone!("the words are ours");
+    davit_alone!("its own messages");
     systemd!();
     for path in ["/a/b", "a.slice:b", "a:b:c", "a.slice:b:c/d"] {
         let c = sleeper().with(|c| c["linux"]["cgroupsPath"] = path.into());
@@ -408,7 +327,7 @@ fn wrong_forms_of_the_path() {
 /// The unit is in the record before it is made.
 #[test]
 fn a_runtime_that_is_killed_leaves_nothing() {
-    davit_alone!("the peers leave the scope, or init");
+    davit_alone!("other runtimes leave the scope, or init");
     systemd!();
     let c = sleeper().with(|c| {
         c["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "3"] }] });
@@ -421,18 +340,4 @@ fn a_runtime_that_is_killed_leaves_nothing() {
     c.delete().ok();
     is_forgotten(&scope(&c));
     c.assert_nothing_left();
-}
-
-#[test]
-fn explain_tells_of_the_unit() {
-    davit_alone!("the peers have no explain");
-    systemd!();
-    skip_if!(host::missing_controllers());
-    let c = limited();
-    c.write();
-    let explain = c.call(&["explain", &c.path("bundle")]).done().ok();
-    for words in [scope(&c).as_str(), "MemoryMax=67108864", "Delegate=true"] {
-        assert!(explain.out.contains(words), "{words}: {}", explain.out);
-    }
-    assert_eq!(property(&scope(&c), "LoadState"), "not-found");
 }

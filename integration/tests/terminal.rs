@@ -1,4 +1,5 @@
-//! Terminals: `--console-socket` as engines use it, and `run` and `exec` on a terminal of one's own.
+//! Terminals: `--console-socket` as engines use it, and `run` and `exec` on a terminal of one's
+//! own.
 
 use integration::terminal::{Console, Screen};
 use integration::*;
@@ -28,7 +29,8 @@ fn console_socket_receives_the_master() {
     c.until_status("stopped");
 }
 
-/// containerd waits for the end of file of the pipe that it gave to `create`, before it calls `start`.
+/// containerd waits for the end of file of the pipe that it gave to `create`, before it calls
+/// `start`.
 #[test]
 fn the_callers_streams_are_let_go_by_create() {
     spec!();
@@ -51,7 +53,8 @@ fn no_carriage_return_is_added_beyond_the_terminals_own() {
     c.run_call(&["--detach", "--console-socket", &c.path("socket")]).done().ok();
     let seen = console.end_as_it_is();
     let text = seen.splitn(4, '\n').nth(3).expect("output");
-    // The kernel's default for a new terminal, as with runc; engines clear ONLCR themselves if they want.
+    // The kernel's default for a new terminal, as with runc; engines clear ONLCR themselves if they
+    // want.
     assert_eq!(text, "one\r\ntwo\r\n");
 }
 
@@ -106,7 +109,7 @@ fn a_terminal_needs_a_socket_when_detached() {
 #[test]
 fn a_socket_without_terminal_is_refused() {
     spec!();
-    peer_fails!("crun", "ignores it");
+    fails_with!("crun", "ignores it");
     let c = Container::new(&["true"]);
     let console = Console::listen(&c.dir().join("socket"));
     let create = c.create_call(&["--console-socket", &c.path("socket")]).done();
@@ -134,7 +137,7 @@ fn on(screen: &Screen, c: &Container, args: &[&str]) -> Running {
 #[test]
 fn run_on_a_terminal() {
     spec!();
-    peer_fails!("crun", "1.8 has no size or does not restore it here");
+    fails_with!("crun", "1.8 has no size or does not restore it here");
     let c = with_terminal("tty; read word; echo said $word; exit 9");
     let mut screen = Screen::new(100, 40);
     let before = screen.settings();
@@ -152,7 +155,7 @@ fn run_on_a_terminal() {
 #[test]
 fn run_passes_resizes_and_control_c_on() {
     spec!();
-    peer_fails!("crun", "is called through another process here");
+    fails_with!("crun", "is called through another process here");
     let c = with_terminal(
         "trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done",
     );
@@ -223,6 +226,19 @@ fn the_size_is_there_from_the_beginning() {
     exec.wait().exits(0);
     c.kill("KILL").exits(0);
     run.wait().exits(137);
+}
+
+/// A size in which nothing has room is none: the caller's terminal has one.
+#[test]
+fn no_size_is_that_of_the_callers_terminal() {
+    spec!();
+    fails_with!("crun", "1.8 has no size here");
+    let c = with_terminal("sleep 0.3; stty size")
+        .with(|c| c["process"]["consoleSize"] = json!({ "height": 0, "width": 0 }));
+    let mut screen = Screen::new(83, 21);
+    let run = on(&screen, &c, &["run", "--bundle", &c.path("bundle"), &c.id]);
+    screen.until("21 83");
+    run.wait();
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The advisory classes of runtimes of the last ten years, each as a static trap in a hostile root file system.
+//! The advisory classes of runtimes of the last ten years, each as a static trap in a hostile root
+//! file system.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +8,7 @@ use std::process::Command;
 
 use integration::*;
 
-/// A directory outside every root that nobody may touch.
+/// A directory outside every root that no container may touch.
 struct Outside(tempfile::TempDir);
 
 impl Outside {
@@ -39,7 +40,7 @@ fn replace_with_link(root: &Path, name: &str, target: &Path) {
 #[test]
 fn proc_or_sys_as_a_symlink_is_refused() {
     spec!();
-    peer_fails!("crun", "1.8 mounts on what the link points to, inside");
+    fails_with!("crun", "1.8 mounts on what the link points to, inside");
     for (name, target) in
         [("proc", "/elsewhere"), ("sys", "/elsewhere"), ("proc", "/etc"), ("sys", "../../..")]
     {
@@ -55,8 +56,8 @@ fn proc_or_sys_as_a_symlink_is_refused() {
 #[test]
 fn dev_as_a_symlink_makes_nothing_on_the_host() {
     spec!();
-    peer_fails!("runc", "1.1.5 is older than the fix: it makes links on the host");
-    peer_fails!("crun", "1.8 is older than the fix");
+    fails_with!("runc", "1.1.5 is older than the fix: it makes links on the host");
+    fails_with!("crun", "1.8 is older than the fix");
     let outside = Outside::new();
     for drop_dev in [false, true] {
         let c = Container::new(&["true"])
@@ -157,7 +158,7 @@ impl Start for Container {
 #[test]
 fn cwd_in_proc_self_fd_leads_nowhere() {
     spec!();
-    peer_fails!("crun", "1.8 is older than the fix");
+    fails_with!("crun", "1.8 is older than the fix");
     for n in 3..20 {
         let c = Container::sh("cat ../../../../../../../etc/hostname 2>/dev/null; ls; true")
             .with(|c| c["process"]["cwd"] = format!("/proc/self/fd/{n}").into());
@@ -183,7 +184,8 @@ fn cwd_in_proc_self_fd_leads_nowhere() {
 fn the_hosts_binary_cannot_be_written() {
     spec!();
     let before = fs::read(&runtime::runtime().path).expect("the binary");
-    // The entry point is the runtime itself, by way of /proc/self/exe; and a script whose interpreter it is.
+    // The entry point is the runtime itself, by way of /proc/self/exe; and a script whose
+    // interpreter it is.
     let attack = "for p in /proc/[0-9]*; do (echo overwritten >$p/exe) 2>/dev/null; done; true";
     let entries: &[&[&str]] = &[&["/proc/self/exe"], &["/bin/script"], &["/bin/exe-link"]];
     for entry in entries {
@@ -235,12 +237,12 @@ fn init_is_not_dumpable() {
     assert_eq!(owner, 0);
 }
 
-/// CVE-2025-31133: the mask of /dev/null, from a /dev/null that is none.
+/// CVE-2025-31133: the mask of /dev/null, from a /dev/null that is another file.
 #[test]
 fn a_fake_dev_null_masks_nothing() {
     spec!();
-    peer_fails!("runc", "1.1.5 is older than the fix");
-    peer_fails!("crun", "1.8 is older than the fix");
+    fails_with!("runc", "1.1.5 is older than the fix");
+    fails_with!("crun", "1.8 is older than the fix");
     for fake in ["file", "link", "other"] {
         let c = Container::sh("cat /secret; true")
             .with(|c| {
@@ -277,7 +279,8 @@ fn a_fake_dev_null_masks_nothing() {
 fn a_fake_proc_catches_no_write() {
     spec!();
     let outside = Outside::new();
-    // Sysctls, oom_score_adj and labels are written while the root's /proc is prepared by the image.
+    // Sysctls, oom_score_adj and labels are written while the root's /proc is prepared by the
+    // image.
     let c = Container::sh("cat /proc/sys/net/core/somaxconn /proc/self/oom_score_adj").with(|c| {
         c["linux"]["sysctl"] = json!({ "net.core.somaxconn": "77" });
         c["process"]["oomScoreAdj"] = 555.into();
@@ -335,7 +338,7 @@ fn nothing_of_the_callers_environment() {
 #[test]
 fn sessions_and_keyrings_are_the_containers_own() {
     spec!();
-    peer_fails!("crun", "1.8 has no keyring of its own for exec");
+    fails_with!("crun", "1.8 has no keyring of its own for exec");
     let probe = r#"
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -363,9 +366,10 @@ int main(void) { printf("%ld %d\n", syscall(SYS_keyctl, 0, -3, 0), getsid(0)); r
 #[test]
 fn exec_cannot_be_fooled_by_the_container() {
     spec!();
-    peer_fails!("runc", "waits for ever for a FIFO in place of /etc/passwd");
-    peer_fails!("crun", "waits for ever for a FIFO in place of /etc/passwd");
-    // /bin/sh of the container is replaced while it runs, /etc/passwd is a FIFO, /proc is what it is.
+    fails_with!("runc", "waits for ever for a FIFO in place of /etc/passwd");
+    fails_with!("crun", "waits for ever for a FIFO in place of /etc/passwd");
+    // /bin/sh of the container is replaced while it runs, /etc/passwd is a FIFO, /proc is what it
+    // is.
     let c = Container::sleeper().with_files(|root| {
         assert!(
             Command::new("mkfifo").arg(root.join("etc/trap")).status().is_ok_and(|s| s.success())

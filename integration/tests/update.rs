@@ -1,4 +1,4 @@
-//! update: limits of a container that lives, as options and as JSON; all of them or none.
+//! update: limits of a running container, as options and as JSON; all of them or none.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ const SWAP: (&str, &str) = ("memory", "memory.memsw.limit_in_bytes");
 fn each_option() {
     spec!();
     cgroup_v1!();
-    peer_fails!("crun", "1.8 writes cpusets after the rest");
+    fails_with!("crun", "1.8 writes cpusets after the rest");
     let c = running();
     let rows: &[(&[&str], (&str, &str), &str)] = &[
         (&["--memory", "67108864"], MEMORY, "67108864"),
@@ -70,6 +70,15 @@ fn options_that_old_peers_lack() {
     assert_eq!(file(&c, "cpu", "cpu.idle"), "1");
     update(&c, &["--cpu-idle", "0", "--cpu-share", "256"]).ok();
     assert_eq!(file(&c, "cpu", "cpu.idle"), "0");
+    assert_eq!(file(&c, "cpu", "cpu.shares"), "256");
+    // B17: an idle cgroup takes no weight, so one together with idleness goes before it.
+    for _ in 0..2 {
+        update(&c, &["--cpu-idle", "1", "--cpu-share", "200"]).ok();
+        assert_eq!(file(&c, "cpu", "cpu.idle"), "1");
+    }
+    let refused = update(&c, &["--cpu-share", "300"]);
+    refused.refuses(&["linux.resources.cpu.shares", "an idle cgroup", "has no weight"]);
+    update(&c, &["--cpu-idle", "0", "--cpu-share", "256"]).ok();
     assert_eq!(file(&c, "cpu", "cpu.shares"), "256");
     // The tests above give the quota's period; the weight of the disk depends on the kernel.
     let weight = ["blkio.weight", "blkio.bfq.weight"]
@@ -152,7 +161,7 @@ fn every_kind_of_limit_as_json() {
 
 #[test]
 fn options_go_on_top_of_the_file() {
-    davit_only!("the peers ignore them");
+    davit_only!("other runtimes ignore them");
     controllers!();
     let c = running();
     let resources = json!({ "pids": { "limit": 44 }, "cpu": { "shares": 256 } });
@@ -164,7 +173,7 @@ fn options_go_on_top_of_the_file() {
 
 #[test]
 fn all_or_nothing() {
-    davit_only!("the peers put back less");
+    davit_only!("other runtimes restore less");
     controllers!();
     let c = running();
     update(&c, &["--pids-limit", "50", "--memory", "64m", "--cpu-share", "512"]).ok();
@@ -181,7 +190,7 @@ fn all_or_nothing() {
 
 #[test]
 fn memory_and_swap_that_contradict() {
-    davit_only!("the peers give the kernel's EINVAL");
+    davit_only!("other runtimes give the kernel's EINVAL");
     controllers!();
     let c = running();
     // cgroup v2 counts swap alone.
@@ -202,7 +211,7 @@ fn memory_and_swap_that_contradict() {
 fn a_created_and_a_paused_one_but_no_stopped_one() {
     spec!();
     controllers!();
-    peer_fails!("crun", "changes nothing of a stopped one and says nothing");
+    fails_with!("crun", "changes nothing of a stopped one and says nothing");
     let c = Container::sleeper();
     update(&c, &["--pids-limit", "40"]).refuses(&["does not exist"]);
     c.create();
@@ -221,12 +230,11 @@ fn a_created_and_a_paused_one_but_no_stopped_one() {
 
 #[test]
 fn bad_calls() {
-    davit_only!("the peers take some of these, or say less");
+    davit_only!("other runtimes take some of these, or say less");
     let c = running();
     for (options, says) in [
-        (&[][..], "nothing to change"),
+        (&[][..], "no limits given"),
         (&["--memory", "much"], "--memory"),
-        (&["--memory", "0"], "linux.resources.memory.limit"),
         (&["--pids-limit", "-2"], "linux.resources.pids.limit"),
         (&["--cpu-share", "-1"], "cpu.shares"),
         (&["--blkio-weight", "5"], "linux.resources.blockIO.weight"),
@@ -235,7 +243,7 @@ fn bad_calls() {
         (&["--device-allow", "c 1 rw"], "--device-allow"),
         (&["--device-deny", "c 1:1 x"], "device rule"),
         (&["--resources", "/nosuch"], "/nosuch"),
-        (&["--resources", "/dev/null"], "not a regular file"),
+        (&["--resources", "/dev/null"], "neither a regular file nor a pipe"),
         (&["--nosuch", "1"], "--nosuch"),
     ] {
         update(&c, options).refuses(&[says]);
@@ -284,20 +292,20 @@ fn device_rules_come_and_go(c: Container) {
 
 #[test]
 fn device_rules_on_v1() {
-    davit_only!("no peer has device rules in update");
+    davit_only!("no other runtime has device rules in update");
     cgroup_v1!();
     device_rules_come_and_go(Container::sleeper());
 }
 
 #[test]
 fn device_rules_on_v2() {
-    davit_only!("no peer has device rules in update");
+    davit_only!("no other runtime has device rules in update");
     device_rules_come_and_go(Container::sleeper().by(&host::PURE_V2));
 }
 
 #[test]
 fn a_rule_that_v1_cannot_hold_is_refused() {
-    davit_only!("no peer has device rules in update");
+    davit_only!("no other runtime has device rules in update");
     cgroup_v1!();
     let c = running();
     let before = file(&c, "devices", "devices.list");
@@ -308,7 +316,7 @@ fn a_rule_that_v1_cannot_hold_is_refused() {
 
 #[test]
 fn a_missing_controller_is_named_on_v2() {
-    davit_only!("the peers name the file, or nothing");
+    davit_only!("other runtimes name the file, or nothing");
     skip_if!(host::has_pure_cgroup_v2().then_some("all controllers are here"));
     let c = Container::sleeper().by(&host::PURE_V2);
     c.create().start();
@@ -332,13 +340,18 @@ fn without_a_cgroup_it_says_so() {
 
 #[test]
 fn what_is_not_applied_is_said_in_the_log() {
-    davit_only!("the peers are silent");
+    davit_only!("other runtimes are silent");
     let log = |c: &Container| fs::read_to_string(c.path("log")).unwrap_or_default();
     let c = Container::sleeper();
-    let (path, text) =
-        (c.path("log"), json!({ "devices": [{ "allow": false, "access": "rwm" }], "nosuch": 1 }));
+    let path = c.path("log");
     let c = c.global(&["--log", &path, "--log-level", "warning"]);
     c.create().start();
-    c.call(&["update", "-r", "-", &c.id]).input(&text.to_string()).done().ok();
+    let update = |resources: Value| {
+        c.call(&["update", "-r", "-", &c.id]).input(&resources.to_string()).done().ok();
+    };
+    // Engines send the rules of config.json with every update: that is nothing new.
+    update(json!({ "devices": c.config["linux"]["resources"]["devices"] }));
+    assert_eq!(log(&c), "");
+    update(json!({ "devices": [{ "allow": true, "access": "rwm" }], "nosuch": 1 }));
     assert!(log(&c).contains("--device-allow") && log(&c).contains("nosuch"), "{}", log(&c));
 }

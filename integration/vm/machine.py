@@ -21,11 +21,11 @@ PROCESSORS = {
 
 
 class Dead(Exception):
-    """The machine has hung, panicked or not even started."""
+    """The virtual machine has hung, panicked or not even started."""
 
 
 class NoKvm(Dead):
-    """KVM cannot run this machine."""
+    """It did not come up: where KVM should have run it, it may without."""
 
 
 def accelerators(wanted):
@@ -74,11 +74,14 @@ def watch(qemu, console, end, show, silence):
         if selector.select(timeout=1):
             text = qemu.stdout.read()
             if text == b"":
+                if not up:
+                    # Nor the registers that qemu sets: it aborts.
+                    raise NoKvm(f"qemu has ended before the guest was up: {rest.decode(errors='replace')}")
                 return
             *lines, rest = (rest + text).split(b"\n")
             for line in lines:
                 # A nested KVM may be there, and not know the instructions of the kernel.
-                if not up and (b"KVM internal error" in line or b"failed to initialize kvm" in line):
+                if not up and b"KVM internal error" in line:
                     raise NoKvm("KVM cannot run the guest's kernel")
                 up = up or line.startswith(b"vm: up")
                 show(line.decode(errors="replace").rstrip("\r"))

@@ -1,24 +1,24 @@
-//! The record of one container's cgroup, and what can be read through it.
+//! The record of one container's cgroup, and reading its files.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::{Applied, Fault, Op, Unit, file};
+use crate::{Applied, Fault, Op, Unit, check_path, file};
 
-/// One container's cgroup: where its directories are, whether or not they exist (yet, still).
+/// One container's cgroup: the paths of its directories, whether or not they exist.
 ///
-/// It holds no descriptor, so it can be stored; everything it can do starts from the paths.
+/// It has no descriptors, so that it can be stored; all methods start from the paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// One directory in each tree, cgroup v2 first.
     pub members: Vec<Member>,
-    /// Directories above them that were made for this container, parents first.
+    /// Parents of those directories that were created for this container, outermost first.
     pub parents: Vec<PathBuf>,
-    /// The unit that has it, where systemd made it.
+    /// Its unit, if systemd created it.
     #[serde(default)]
     pub unit: Option<Unit>,
 }
@@ -26,7 +26,7 @@ pub struct Cgroup {
 /// The container's directory in one tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// The whole path.
+    /// The absolute path.
     pub directory: PathBuf,
     /// Its part below the mount point: the same in every tree.
     pub path: PathBuf,
@@ -43,7 +43,7 @@ impl Member {
 }
 
 impl Cgroup {
-    /// The cgroup that these steps are going to make. To be stored before they are done.
+    /// The cgroup that these operations create. It is stored before they are performed.
     #[must_use]
     pub fn planned(ops: &[Op]) -> Self {
         let members = ops.iter().filter_map(|op| match op {
@@ -66,14 +66,48 @@ impl Cgroup {
         Self { members: members.collect(), parents: Vec::new(), unit }
     }
 
-    /// Takes note of directories above the container's that were made for it, so that
-    /// [`Cgroup::remove`] removes them too, if nobody else is in there by then.
-    pub fn note_parents(&mut self, applied: &Applied) {
+    /// Checks a stored record, because processes are killed and directories removed by these paths:
+    /// each directory must be one that planning returns, below a mount point, and each parent must
+    /// be a parent of one of them.
+    ///
+    /// # Errors
+    /// [`Fault::Stored`]: the first path that is refused.
+    pub fn check(&self) -> Result<(), Fault> {
+        let wrong = |path: &Path, reason: &str| {
+            Err(Fault::Stored { path: path.to_owned(), reason: reason.to_owned() })
+        };
+        for member in &self.members {
+            check_path(&member.path)?;
+            let Member { directory, path, .. } = member;
+            let is_clean = |path: &Path| path.is_absolute() && path.components().all(is_plain);
+            let depth = |path: &Path| path.components().count();
+            // The root directory of the host is not a mount point of cgroups.
+            let has_mountpoint = depth(directory) > depth(path) + 1;
+            if !is_clean(directory) || !directory.ends_with(path) || !has_mountpoint {
+                return wrong(directory, "is not the directory of that cgroup");
+            }
+        }
+        for parent in &self.parents {
+            let is_above = |member: &Member| {
+                let mountpoint = member.directory.ancestors().nth(member.path.components().count());
+                let is_below = |top| parent.starts_with(top) && parent != top;
+                member.directory.starts_with(parent) && mountpoint.is_some_and(is_below)
+            };
+            if !self.members.iter().any(is_above) {
+                return wrong(parent, "is not above the container's cgroup");
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the parents that were created for the container, so that [`Cgroup::remove`] removes
+    /// them too, if they are empty by then.
+    pub fn record_parents(&mut self, applied: &Applied) {
         let own = |path: &&PathBuf| !self.members.iter().any(|member| member.directory == **path);
         self.parents = applied.created.iter().filter(own).cloned().collect();
     }
 
-    /// Whether there is no cgroup: of an ordinary user, or with cgroups disabled.
+    /// Whether there is no cgroup: for an unprivileged user, or with cgroups disabled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -82,7 +116,7 @@ impl Cgroup {
     /// The processes in the container's cgroup and below it, in any of the trees, sorted.
     ///
     /// # Errors
-    /// A failed system call. A directory that is not there has no processes.
+    /// A failed system call. A missing directory has no processes.
     pub fn procs(&self) -> Result<Vec<i32>, Fault> {
         Ok(self.procs_of(|_| true)?.into_iter().collect())
     }
@@ -99,15 +133,15 @@ impl Cgroup {
         Ok(pids)
     }
 
-    /// Refuses a cgroup that somebody else uses. To be asked before the record is stored: what a
-    /// record names is ours to kill.
+    /// Refuses a cgroup that is in use. It is checked before the record is stored: davit may kill
+    /// all processes in a recorded cgroup.
     ///
     /// # Errors
-    /// [`Fault::Occupied`]; a failed system call.
+    /// [`Fault::Occupied`], or a failed system call.
     pub fn refuse_occupied(&self) -> Result<(), Fault> {
-        // Most often there is none yet.
+        // Usually it does not exist yet.
         let is_missing = |member: &Member| {
-            file::directory(&member.directory).is_err_and(|error| error.errno == Errno::ENOENT)
+            file::directory(&member.directory).is_err_and(|error| file::is_gone(error.errno))
         };
         if self.members.iter().all(is_missing) {
             return Ok(());
@@ -123,8 +157,7 @@ impl Cgroup {
         }
     }
 
-    /// How many processes the kernel has killed here for want of memory; `None` where there is no
-    /// memory controller.
+    /// How many processes the OOM killer has killed here; `None` without a memory controller.
     ///
     /// # Errors
     /// A failed system call.
@@ -139,14 +172,14 @@ impl Cgroup {
                 .and_then(|directory| file::read(directory.as_fd(), file));
             match read {
                 Ok(text) => return Ok(file::value_of(&text, "oom_kill")),
-                Err(error) if error.errno == Errno::ENOENT => {}
+                Err(error) if file::is_gone(error.errno) => {}
                 Err(error) => return Err(Fault::at(member.directory.join(file))(error)),
             }
         }
         Ok(None)
     }
 
-    /// The limit of memory; `None` where there is none.
+    /// The memory limit; `None` if there is none.
     ///
     /// # Errors
     /// A failed system call.
@@ -165,7 +198,7 @@ impl Cgroup {
         self.member(controller).map(|member| member.directory.as_path())
     }
 
-    /// The same, with what else is known of it.
+    /// The member with a v1 controller, or (`""`) that of cgroup v2.
     pub(crate) fn member(&self, controller: &str) -> Option<&Member> {
         let has = |names: &[String]| match controller {
             "" => names.is_empty(),
@@ -174,48 +207,40 @@ impl Cgroup {
         self.members.iter().find(|member| has(&member.controllers))
     }
 
-    /// The content of a file there; `None` where there is no tree or no file.
+    /// The content of a file there; `None` without the tree or the file.
     pub(crate) fn read(&self, controller: &str, name: &str) -> Result<Option<String>, Fault> {
         let Some(directory) = self.directory(controller) else { return Ok(None) };
         let read = file::directory(directory).and_then(|opened| file::read(opened.as_fd(), name));
         match read {
             Ok(text) => Ok(Some(text)),
-            Err(error) if is_gone(error.errno) => Ok(None),
-            // Pressure that the administrator has switched off (`psi=0`), kernel memory of v1.
+            Err(error) if file::is_gone(error.errno) => Ok(None),
+            // Pressure information that is disabled (`psi=0`), or kernel memory of v1.
             Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(None),
             Err(error) => Err(Fault::at(directory.join(name))(error)),
         }
     }
 }
 
-fn collect_procs(top: &Path, pids: &mut BTreeSet<i32>) -> Result<(), sys::Error> {
+fn is_plain(component: Component<'_>) -> bool {
+    matches!(component, Component::RootDir | Component::Normal(_))
+}
+
+fn collect_procs(top: &Path, pids: &mut BTreeSet<i32>) -> Result<(), davit_sys::Error> {
     let top = match file::directory(top) {
-        Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+        Err(error) if file::is_gone(error.errno) => return Ok(()),
         result => result?,
     };
-    let mut todo = vec![top];
-    while let Some(directory) = todo.pop() {
-        match file::read(directory.as_fd(), "cgroup.procs") {
-            // Removed in this moment; or threaded, then its processes are listed further up.
-            Err(error) if is_gone(error.errno) || error.errno == Errno::EOPNOTSUPP => {}
-            // 0 is a process of a pid namespace that is not below ours.
+    file::walk(top, |directory| {
+        match file::read(directory, "cgroup.procs") {
+            // Removed in the meantime; or threaded: its processes are listed by its parent.
+            Err(error) if file::is_gone(error.errno) || error.errno == Errno::EOPNOTSUPP => {}
+            // 0 is a process of a pid namespace that is not a descendant of this one.
             result => pids.extend(
                 result?.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0),
             ),
         }
-        for name in file::children(directory.as_fd())? {
-            match file::subdirectory(directory.as_fd(), Path::new(&name)) {
-                Err(error) if is_gone(error.errno) => {}
-                result => todo.push(result?),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What the kernel says of a cgroup that was removed: no such name, or a dead open file.
-pub(crate) fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::ENOENT | Errno::ENODEV)
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -261,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_of_memory_is_none() {
+    fn an_unlimited_memory_limit_is_none() {
         let root = tempfile::tempdir().unwrap();
         let cgroup = fake(root.path());
         assert_eq!(cgroup.memory_limit().unwrap(), None);
@@ -276,6 +301,35 @@ mod tests {
         assert_eq!(cgroup.memory_limit().unwrap(), None);
         fs::write(root.path().join("v2/memory.max"), "4096\n").unwrap();
         assert_eq!(cgroup.memory_limit().unwrap(), Some(4096));
+    }
+
+    #[test]
+    fn stored_paths_must_be_those_of_a_container() {
+        let member = |directory: &str, path: &str| Member {
+            directory: directory.into(),
+            path: path.into(),
+            controllers: Vec::new(),
+        };
+        let check = |directory: &str, path: &str, parents: &[&str]| {
+            let parents = parents.iter().map(PathBuf::from).collect();
+            Cgroup { members: vec![member(directory, path)], parents, unit: None }.check().is_ok()
+        };
+        assert!(check("/sys/fs/cgroup/a/b", "a/b", &["/sys/fs/cgroup/a"]));
+        for (directory, path) in [
+            ("/sys/fs/cgroup", ""),
+            ("/sys/fs/cgroup", "."),
+            ("/sys/fs/cgroup/x", "/x"),
+            ("/sys/fs/cgroup/a/..", "a/.."),
+            ("/sys/fs/cgroup/../x", "x"),
+            ("/sys/fs/cgroup", "x"),
+            ("/x", "x"),
+            ("x", "x"),
+        ] {
+            assert!(!check(directory, path, &[]), "{directory} {path}");
+        }
+        for parent in ["/", "/sys/fs/cgroup", "/sys/fs/cgroup/other", "/sys/fs/cgroup/a/../.."] {
+            assert!(!check("/sys/fs/cgroup/a/b", "a/b", &[parent]), "{parent}");
+        }
     }
 
     #[test]

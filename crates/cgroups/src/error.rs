@@ -1,4 +1,4 @@
-//! What can be wrong: with the configuration ([`Error`]), with a live cgroup ([`Fault`]).
+//! Errors: of the configuration ([`Error`]), and of an existing cgroup ([`Fault`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// A field of config.json that cannot be planned on this host. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The value makes no sense, on any host.
+    /// The value is invalid on any host.
     #[error("{field}: {reason}")]
     Value {
         /// The field's path in config.json.
@@ -15,7 +15,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The controller that would enforce the field is not there.
+    /// The host lacks the controller for the field.
     #[error("{field}: this host has no {controller} controller")]
     NoController {
         /// The field's path in config.json.
@@ -23,14 +23,14 @@ pub enum Error {
         /// The controller's name on this host's kind of hierarchy.
         controller: Cow<'static, str>,
     },
-    /// The controller is there, but cgroup v2 has nothing that means the same.
+    /// The host has the controller, but cgroup v2 has no equivalent of the field.
     #[error("{field}: cgroup v2 has no equivalent of it")]
     NotOnV2 {
         /// The field's path in config.json.
         field: Cow<'static, str>,
     },
-    /// An ordinary user who may not make a cgroup asked for what only a cgroup can do.
-    #[error("{field}: this user may not make cgroups here")]
+    /// A field that needs a cgroup, for an unprivileged user who cannot create one.
+    #[error("{field}: this user cannot create cgroups here")]
     NotPermitted {
         /// The field's path in config.json.
         field: Cow<'static, str>,
@@ -43,7 +43,7 @@ impl Error {
     }
 }
 
-/// Something that a live cgroup refused.
+/// A failure of an existing cgroup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A system call failed.
@@ -51,41 +51,55 @@ pub enum Fault {
     Kernel {
         /// The directory or file.
         path: PathBuf,
-        /// The call, and what the kernel answered.
-        error: sys::Error,
+        /// The system call and its errno.
+        error: davit_sys::Error,
     },
-    /// Somebody else uses the cgroup.
+    /// The cgroup is in use.
     #[error("cgroup {}: {reason}", path.display())]
     Occupied {
         /// The directory in the first tree.
         path: PathBuf,
-        /// How it is seen.
+        /// How that was found.
         reason: &'static str,
     },
-    /// Processes were left when the time was up.
-    #[error("cgroup {}: still holds {}", path.display(), Pids(pids))]
+    /// Its directory has been removed while the container runs.
+    #[error("cgroup {}: was removed by another program", path.display())]
+    Gone {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Processes were left at the deadline.
+    #[error("cgroup {}: {}", path.display(), Pids(pids))]
     Busy {
         /// The directory that cannot be removed.
         path: PathBuf,
         /// The processes in it and below.
         pids: Vec<i32>,
     },
-    /// The kernel had not frozen every process when the time was up; all are thawed again.
+    /// The kernel had not frozen all processes at the deadline; all are thawed again.
     #[error("cgroup {}: not every process could be frozen in time", path.display())]
     NotFrozen {
         /// The directory.
         path: PathBuf,
     },
-    /// systemd, which has to make the cgroup, cannot be asked.
+    /// No systemd manager was found, or it does not answer.
     #[error("systemd: {0}")]
     Systemd(String),
-    /// The container has no cgroup, or none that can freeze.
+    /// A stored path that cannot be that of a container's cgroup.
+    #[error("cgroup {path:?}: {reason}")]
+    Stored {
+        /// The stored path.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The container has no cgroup, or one without a freezer.
     #[error("this container has no cgroup that can be frozen")]
     NoFreezer,
-    /// The sub-cgroup of an exec is not acceptable.
+    /// The sub-cgroup of an exec is refused.
     #[error("cgroup {name:?}: {reason}")]
     SubCgroup {
-        /// As typed.
+        /// As given by the user.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -93,21 +107,21 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(sys::Error) -> Self {
+    pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(davit_sys::Error) -> Self {
         move |error| Self::Kernel { path: path.into(), error }
     }
 }
 
-/// "process 12", "processes 12, 13 and 5 more", "no process, but cannot be removed yet".
+/// "process is still running: 12", "processes are still running: 12, 13 and 5 more", ...
 struct Pids<'a>(&'a [i32]);
 
 impl fmt::Display for Pids<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
         match self.0 {
-            [] => return f.write_str("no process, but the kernel does not let it go"),
-            [pid] => return write!(f, "process {pid}"),
-            _ => f.write_str("processes ")?,
+            [] => return f.write_str("has no process, but the kernel has not released it"),
+            [pid] => return write!(f, "process is still running: {pid}"),
+            _ => f.write_str("processes are still running: ")?,
         }
         for (index, pid) in self.0.iter().take(SHOWN).enumerate() {
             write!(f, "{}{pid}", if index == 0 { "" } else { ", " })?;
@@ -124,17 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_say_who_is_left() {
+    fn remaining_processes_are_listed() {
         let busy = |pids: Vec<i32>| Fault::Busy { path: "/c".into(), pids }.to_string();
-        assert_eq!(
-            busy(vec![]),
-            "cgroup /c: still holds no process, but the kernel does not let it go"
-        );
-        assert_eq!(busy(vec![7]), "cgroup /c: still holds process 7");
-        assert_eq!(busy(vec![7, 8]), "cgroup /c: still holds processes 7, 8");
+        assert_eq!(busy(vec![]), "cgroup /c: has no process, but the kernel has not released it");
+        assert_eq!(busy(vec![7]), "cgroup /c: process is still running: 7");
+        assert_eq!(busy(vec![7, 8]), "cgroup /c: processes are still running: 7, 8");
         assert_eq!(
             busy((1..=10).collect()),
-            "cgroup /c: still holds processes 1, 2, 3, 4, 5, 6, 7, 8 and 2 more"
+            "cgroup /c: processes are still running: 1, 2, 3, 4, 5, 6, 7, 8 and 2 more"
         );
     }
 }

@@ -3,51 +3,56 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
+use davit_sys::poll::wait_until;
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sys::During;
+use nix::poll::PollFlags;
 
-use crate::cgroup::{Member, is_gone};
+use crate::cgroup::Member;
+use crate::file::is_gone;
 use crate::{Cgroup, Fault, file};
 
-/// How often cgroup v1 is asked: its freezer tells nobody when it is done.
+/// How often the state is read on cgroup v1, whose freezer does not notify.
 const V1_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Who freezes this container: cgroup v2 where it is there (also on a hybrid host: freezing needs no
-/// controller), the `freezer` controller of v1 elsewhere.
+/// The directory whose freezer is used: that of cgroup v2 if there is one (on a hybrid host too:
+/// freezing needs no controller), else that of the `freezer` controller of v1.
 struct Freezer<'a> {
     member: &'a Member,
     directory: OwnedFd,
 }
 
 impl Cgroup {
-    /// Freezes every process, and returns when all of them stand still.
+    /// Freezes all processes, and returns once all of them are frozen.
     ///
     /// # Errors
-    /// [`Fault::NotFrozen`] at the deadline, everything being thawed again; a failed system call.
+    /// [`Fault::NotFrozen`] at the deadline, after all processes are thawed again; a failed system
+    /// call.
     pub fn freeze(&self, deadline: Instant) -> Result<(), Fault> {
         let freezer = self.freezer()?.ok_or(Fault::NoFreezer)?;
-        match freezer.freeze(deadline) {
+        let freeze = || freezer.freeze(deadline);
+        match davit_sys::trace::operation("cgroup", &"freeze every process", freeze) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                freezer.thaw().map_err(Fault::at(&freezer.member.directory))?;
+                self.thaw()?;
                 Err(Fault::NotFrozen { path: freezer.member.directory.clone() })
             }
             Err(error) => Err(Fault::at(&freezer.member.directory)(error)),
         }
     }
 
-    /// Lets every process go on.
+    /// Thaws all processes. Does nothing if the cgroup no longer exists or has no freezer.
     ///
     /// # Errors
     /// A failed system call.
     pub fn thaw(&self) -> Result<(), Fault> {
-        let freezer = self.freezer()?.ok_or(Fault::NoFreezer)?;
-        freezer.thaw().map_err(Fault::at(&freezer.member.directory))
+        let Some(freezer) = self.freezer()? else { return Ok(()) };
+        match davit_sys::trace::operation("cgroup", &"thaw every process", || freezer.thaw()) {
+            Err(error) if !is_gone(error.errno) => Err(Fault::at(&freezer.member.directory)(error)),
+            _ => Ok(()),
+        }
     }
 
-    /// Whether the container is frozen. One without a freezer, or without its cgroup, is not.
+    /// Whether the container is frozen; false without a freezer or without its cgroup.
     ///
     /// # Errors
     /// A failed system call.
@@ -60,7 +65,7 @@ impl Cgroup {
         Ok(false)
     }
 
-    /// The first one; a hybrid host has two.
+    /// The first freezer; a hybrid host has two.
     fn freezer(&self) -> Result<Option<Freezer<'_>>, Fault> {
         let mut freezers = self.members.iter().filter_map(|member| {
             let control = match member {
@@ -69,36 +74,41 @@ impl Cgroup {
                 _ => return None,
             };
             let opened = file::directory(&member.directory).and_then(|directory| {
-                // The kernels between 4.5 and 5.2 have cgroup v2 without a freezer.
+                // Kernels from 4.5 until 5.2 have cgroup v2 without a freezer.
                 file::open(directory.as_fd(), control, OFlag::O_RDONLY).map(|_| directory)
             });
             match opened {
                 Ok(directory) => Some(Ok(Freezer { member, directory })),
-                Err(error) if error.errno == Errno::ENOENT => None,
+                Err(error) if is_gone(error.errno) => None,
                 Err(error) => Some(Err(Fault::at(&member.directory)(error))),
             }
         });
         freezers.next().transpose()
     }
 
-    /// Thaws what only cgroup v1 has frozen: a signal, SIGKILL included, waits for that there.
+    /// Thaws the cgroup v1 freezer of the container's cgroup and of all below: processes that it
+    /// has frozen receive no signals, not even SIGKILL. (On cgroup v2 SIGKILL is received.)
     ///
     /// # Errors
     /// A failed system call.
     pub fn thaw_v1(&self) -> Result<(), Fault> {
         let mut members = self.members.iter();
         let Some(member) = members.find(|member| has_v1_freezer(member)) else { return Ok(()) };
-        let thawed = file::directory(&member.directory)
-            .and_then(|directory| file::write(directory.as_fd(), "freezer.state", "THAWED"));
+        let thaw =
+            |directory: BorrowedFd<'_>| match file::write(directory, "freezer.state", "THAWED") {
+                Err(error) if is_gone(error.errno) => Ok(()),
+                written => written,
+            };
+        let thawed = file::directory(&member.directory).and_then(|top| file::walk(top, thaw));
         match thawed {
-            Err(error) if error.errno != Errno::ENOENT => Err(Fault::at(&member.directory)(error)),
+            Err(error) if !is_gone(error.errno) => Err(Fault::at(&member.directory)(error)),
             _ => Ok(()),
         }
     }
 }
 
 impl Freezer<'_> {
-    fn freeze(&self, deadline: Instant) -> Result<bool, sys::Error> {
+    fn freeze(&self, deadline: Instant) -> Result<bool, davit_sys::Error> {
         let directory = self.directory.as_fd();
         if self.member.is_unified() {
             file::write(directory, "cgroup.freeze", "1")?;
@@ -106,7 +116,7 @@ impl Freezer<'_> {
             return wait_for_event(&events, "frozen", 1, deadline);
         }
         loop {
-            // Written again each time, for processes that were forked in between.
+            // Written again each time, for processes that were forked in the meantime.
             file::write(directory, "freezer.state", "FROZEN")?;
             if is_frozen(self.member)? {
                 return Ok(true);
@@ -118,7 +128,7 @@ impl Freezer<'_> {
         }
     }
 
-    fn thaw(&self) -> Result<(), sys::Error> {
+    fn thaw(&self) -> Result<(), davit_sys::Error> {
         let directory = self.directory.as_fd();
         if self.member.is_unified() {
             file::write(directory, "cgroup.freeze", "0")
@@ -132,9 +142,9 @@ fn has_v1_freezer(member: &Member) -> bool {
     member.controllers.iter().any(|name| name == "freezer")
 }
 
-/// The kernels between 4.5 and 5.2 have cgroup v2 without a freezer, and say nothing of it.
-fn is_frozen(member: &Member) -> Result<bool, sys::Error> {
-    let (name, says): (_, fn(&str) -> bool) = match member {
+/// Kernels from 4.5 until 5.2 have cgroup v2 without a freezer.
+fn is_frozen(member: &Member) -> Result<bool, davit_sys::Error> {
+    let (name, is_frozen): (_, fn(&str) -> bool) = match member {
         member if member.is_unified() => {
             ("cgroup.events", |text| file::value_of(text, "frozen") == Some(1))
         }
@@ -143,11 +153,11 @@ fn is_frozen(member: &Member) -> Result<bool, sys::Error> {
     };
     match file::read_path(&member.directory.join(name)) {
         Err(error) if is_gone(error.errno) => Ok(false),
-        read => read.map(|text| says(&text)),
+        read => read.map(|text| is_frozen(&text)),
     }
 }
 
-/// Waits until `key` of an open `cgroup.events` is `value`; whether it came to that in time.
+/// Waits until `key` of an open `cgroup.events` is `value`; false if the deadline passes first.
 ///
 /// The kernel wakes poll(2) with POLLPRI when the file has changed since it was last read.
 pub(crate) fn wait_for_event(
@@ -155,32 +165,13 @@ pub(crate) fn wait_for_event(
     key: &str,
     value: u64,
     deadline: Instant,
-) -> Result<bool, sys::Error> {
+) -> Result<bool, davit_sys::Error> {
     loop {
         if file::value_of(&file::content(events)?, key) == Some(value) {
             return Ok(true);
         }
-        if !wait(events.as_fd(), PollFlags::POLLPRI, deadline)? {
+        if !wait_until(events.as_fd(), PollFlags::POLLPRI, deadline)? {
             return Ok(false);
-        }
-    }
-}
-
-/// poll(2) for one descriptor; whether it was ready before the deadline.
-pub(crate) fn wait(
-    fd: BorrowedFd<'_>,
-    flags: PollFlags,
-    deadline: Instant,
-) -> Result<bool, sys::Error> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, lest the last millisecond be spent in a loop.
-        let millis = left.as_millis().saturating_add(u128::from(!left.is_zero()));
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, flags)], timeout) {
-            Err(Errno::EINTR) => {}
-            Ok(0) if Instant::now() < deadline => {}
-            result => return Ok(result.during("poll")? > 0),
         }
     }
 }

@@ -1,25 +1,31 @@
 //! One container's cgroup: create, limit, join, freeze, read, kill, remove.
 //!
 //! ```text
-//! Host::discover    what this machine has: cgroup v2, v1 hierarchies, or both     (reads only)
-//! plan              config.json and Host -> the directories and files to write    (pure)
-//! Cgroup::planned   the record of it, to be stored before anything is made        (pure)
-//! apply             makes and writes them                                         (system calls)
+//! Host::discover    the host has cgroup v2, v1 hierarchies, or both              (reads only)
+//! plan              config.json and Host -> the directories and files to write   (pure)
+//! Cgroup::planned   its record, stored before anything is created                (pure)
+//! apply             creates and writes them                                      (system calls)
 //! Cgroup            join, freeze, kill, remove: from the record alone
-//! update            new limits for a cgroup that lives, all of them or none
+//! update            new limits for an existing cgroup, all of them or none
 //! ```
 //!
-//! There is no legacy mode and no unified mode: a [`Layout`] is a list of places, and each controller
-//! is looked up where it lives. A host with cgroup v2 alone is a layout of one place, a hybrid host is
-//! one of many; the value of each field is converted for the version of the place that it goes to.
+//! There is no v1 mode and no v2 mode: a [`Layout`] is a list of trees, and each controller is
+//! looked up in the tree that has it. A host with cgroup v2 alone has one tree, a hybrid host has
+//! many; the value of each field is converted for the version of its tree.
 //!
-//! Two drivers make a cgroup. One writes the file system itself ([`Op::Make`]); the other asks
-//! systemd for a unit ([`Op::StartUnit`], [`Systemd`]). Limits, device filter, join, kill and remove are
-//! the same for both.
+//! Two drivers create a cgroup. One creates directories itself ([`Op::Make`]); the other has
+//! systemd create a unit ([`Op::StartUnit`], [`Systemd`]). Limits, device filter, join, kill and
+//! remove are the same for both.
 
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::print_stderr
+    )
 )]
 
 mod apply;
@@ -28,6 +34,10 @@ mod devices;
 mod error;
 mod file;
 mod freeze;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod hint;
 mod join;
 mod kill;
 mod layout;
@@ -37,6 +47,7 @@ mod op;
 mod path;
 mod plan;
 mod remove;
+mod request;
 pub mod resctrl;
 mod resources;
 pub mod stats;
@@ -47,11 +58,14 @@ pub use apply::{Applied, Context, apply};
 pub use cgroup::{Cgroup, Member};
 pub use devices::{Instruction, Program};
 pub use error::{Error, Fault};
-pub use join::Join;
+pub use join::JoinFds;
 pub use layout::{Hierarchy, Host, Layout, Unified};
-pub use oom::{Limited, OomNews, OomWatch};
-pub use op::{Missing, Op};
-pub use plan::{Own, Request, plan, plan_resources};
+pub use oom::{OomEvent, OomScope, OomWatch};
+pub use op::{IfMissing, Op};
+pub use path::check_path;
+pub use plan::{plan, plan_resources};
+pub use request::{Request, Subgroup};
+pub use resources::warnings;
 pub use stats::Stats;
-pub use systemd::{ANNOTATION as SYSTEMD_PROPERTY, Bus, Property, Socket, Systemd, Unit, Value};
-pub use update::{Current, Unfinished, plan_device_update, plan_update, update};
+pub use systemd::{ANNOTATION as SYSTEMD_PROPERTY, Address, Bus, Property, Systemd, Unit, Value};
+pub use update::{Current, UpdateError, plan_device_update, plan_update, update};

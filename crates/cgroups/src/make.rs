@@ -1,21 +1,22 @@
-//! Making one directory of a container, with every level above it.
+//! Creating one directory of a container, with every missing parent.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use davit_sys::OsContext;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, mkdirat};
-use sys::During;
 
 use crate::file;
+use crate::file::is_gone;
 
 const MODE: Mode = Mode::from_bits_truncate(0o755);
 
-/// Rounds of [`make`], each lost to someone who removed a level above in the same moment.
-const ROUNDS: usize = 16;
+/// Maximum number of attempts: each may fail because another process removes a parent directory.
+const MAX_RETRIES: usize = 16;
 
-/// The container's directory, and which directories did not exist before.
+/// The container's directory, and the directories that were created.
 pub(crate) struct Made {
     pub(crate) directory: OwnedFd,
     pub(crate) created: Vec<PathBuf>,
@@ -28,29 +29,29 @@ impl Made {
     }
 }
 
-/// mkdir(2) for each level of `path`. A directory that is there already is taken only when it is fit
-/// for a container: empty, and not frozen.
+/// Creates each level of `path`. An existing directory is used only if it has no processes and is
+/// not frozen.
 pub(crate) fn make(
     mountpoint: &Path,
     path: &Path,
     controllers: &[String],
-) -> Result<Made, sys::Error> {
+) -> Result<Made, davit_sys::Error> {
     let cpuset = controllers.iter().any(|name| name == "cpuset");
     let mut created = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_RETRIES {
         match levels(mountpoint, path, cpuset, &mut created) {
-            Err(error) if error.errno == Errno::ENOENT && !created.is_empty() => {}
+            Err(error) if is_gone(error.errno) && !created.is_empty() => {}
             Err(error) => return Err(error),
             Ok(directory) => {
                 let made = Made { directory, created };
                 if !made.is_new(&mountpoint.join(path)) {
-                    check_fit(made.directory.as_fd())?;
+                    check_unused(made.directory.as_fd())?;
                 }
                 return Ok(made);
             }
         }
     }
-    Err(sys::Error::new("mkdirat", Errno::ENOENT))
+    Err(davit_sys::Error::new("mkdirat", Errno::ENOENT))
 }
 
 fn levels(
@@ -58,7 +59,7 @@ fn levels(
     path: &Path,
     cpuset: bool,
     created: &mut Vec<PathBuf>,
-) -> Result<OwnedFd, sys::Error> {
+) -> Result<OwnedFd, davit_sys::Error> {
     if !cpuset && let Some(directory) = last_level(&mountpoint.join(path), created)? {
         return Ok(directory);
     }
@@ -70,7 +71,7 @@ fn levels(
         match mkdirat(&here, name, MODE) {
             Ok(()) => created.push(so_far.clone()),
             Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).during("mkdirat"),
+            Err(errno) => return Err(errno).syscall("mkdirat"),
         }
         let below = file::subdirectory(here.as_fd(), name)?;
         if cpuset {
@@ -81,20 +82,23 @@ fn levels(
     Ok(here)
 }
 
-/// Where all levels above are there, as they are most often, the last one is two system calls.
-fn last_level(path: &Path, created: &mut Vec<PathBuf>) -> Result<Option<OwnedFd>, sys::Error> {
+/// The last level alone takes two system calls if the parents exist, as they usually do.
+fn last_level(
+    path: &Path,
+    created: &mut Vec<PathBuf>,
+) -> Result<Option<OwnedFd>, davit_sys::Error> {
     match mkdirat(AT_FDCWD, path, MODE) {
         Ok(()) => created.push(path.to_owned()),
         Err(Errno::EEXIST) => {}
-        // That is said of the very level which it is about.
+        // Creating level by level finds the one that fails.
         Err(_) => return Ok(None),
     }
     file::directory(path).map(Some)
 }
 
-/// A new v1 cpuset has no cpu and no memory node, and takes no process before it has both
-/// (cpuset(7)). cgroup v2 inherits by itself.
-fn inherit_cpuset(above: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<(), sys::Error> {
+/// Copies the cpuset of the parent: a new v1 cpuset has no CPU and no memory node, and refuses
+/// processes until it has both (cpuset(7)). On cgroup v2 the kernel does that.
+fn inherit_cpuset(above: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<(), davit_sys::Error> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if file::read(below, name)?.trim().is_empty() {
             file::write(below, name, file::read(above, name)?.trim())?;
@@ -103,15 +107,17 @@ fn inherit_cpuset(above: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<(), sy
     Ok(())
 }
 
-/// The spec lets a runtime refuse a cgroup that is frozen or holds processes; limits and signals
-/// meant for one container would reach another.
-fn check_fit(directory: BorrowedFd<'_>) -> Result<(), sys::Error> {
+/// Refuses a cgroup that has processes or is frozen, as the specification allows: limits and
+/// signals for one container would affect another.
+fn check_unused(directory: BorrowedFd<'_>) -> Result<(), davit_sys::Error> {
     if file::has_processes(directory)? {
-        return Err(sys::Error::new("cgroup.procs", Errno::EBUSY));
+        return Err(davit_sys::Error::new("cgroup.procs", Errno::EBUSY));
     }
     for (name, thawed) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
         match file::read(directory, name) {
-            Ok(state) if state.trim() != thawed => return Err(sys::Error::new(name, Errno::EBUSY)),
+            Ok(state) if state.trim() != thawed => {
+                return Err(davit_sys::Error::new(name, Errno::EBUSY));
+            }
             Ok(_) => {}
             Err(error) if error.errno == Errno::ENOENT => {}
             Err(error) => return Err(error),
@@ -126,7 +132,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn existing_directories_must_be_fit() {
+    fn existing_directories_must_be_unused() {
         let root = tempfile::tempdir().unwrap();
         let made = make(root.path(), Path::new("a/b"), &[]).unwrap();
         assert_eq!(made.created, [root.path().join("a"), root.path().join("a/b")]);

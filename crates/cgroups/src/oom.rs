@@ -1,52 +1,53 @@
-//! Being told of processes that the kernel kills for want of memory.
+//! OOM kill notification.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use davit_sys::OsContext;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
-use sys::During;
 
-use crate::cgroup::{Member, is_gone};
+use crate::cgroup::Member;
+use crate::file::is_gone;
 use crate::{Cgroup, Fault, file};
 
-/// A watch on a container's memory.
+/// Watches a container for OOM kills.
 #[derive(Debug)]
 pub struct OomWatch {
     source: Source,
 }
 
-/// What has happened since the last time.
+/// OOM kills since the last read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct OomNews {
+pub struct OomEvent {
     /// How many processes were killed.
     pub kills: u64,
-    /// Whose limit it was; `None` where the whole machine had no memory left, and on cgroup v1, which
-    /// does not tell.
-    pub limited: Option<Limited>,
+    /// The cgroup whose limit was reached; `None` if the host itself is out of memory, and on
+    /// cgroup v1, which does not tell.
+    pub scope: Option<OomScope>,
 }
 
-/// A cgroup that has reached its limit of memory: the container's own, or one above it.
+/// A cgroup that has reached its memory limit: the container's own, or an ancestor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limited {
+pub struct OomScope {
     /// Its path, below the mount point of cgroup v2.
     pub path: PathBuf,
-    /// The limit in bytes; `None` if it has been lifted since.
+    /// The limit in bytes; `None` if it has been removed since.
     pub limit: Option<u64>,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// `memory.events` of cgroup v2, and how many kills it had when it was last read.
+    /// `memory.events` of cgroup v2, and its number of kills at the last read.
     Events { file: OwnedFd, seen: u64, levels: Vec<Level> },
-    /// A counter that cgroup v1 adds to. `control` tells whether the cgroup is there: its end is
-    /// counted too.
+    /// An eventfd that cgroup v1 signals. `control` tells whether the cgroup still exists, because
+    /// its removal is signalled too.
     Counter { counter: OwnedFd, control: OwnedFd },
 }
 
-/// One level of cgroup v2, from the container's own upwards. The kills are counted in the cgroup of
-/// the killed, but the want of memory (`oom`) only where the limit is: in `memory.events.local`.
+/// One level of cgroup v2, from the container's own upwards. Kills are counted in the cgroup of the
+/// process, but running out of memory (`oom`) in the cgroup with the limit: `memory.events.local`.
 #[derive(Debug)]
 struct Level {
     directory: PathBuf,
@@ -55,7 +56,7 @@ struct Level {
 }
 
 impl Cgroup {
-    /// Begins to watch; `None` where nothing counts memory.
+    /// Starts to watch; `None` without a memory controller.
     ///
     /// # Errors
     /// A failed system call.
@@ -78,7 +79,11 @@ impl Cgroup {
     }
 }
 
-fn watch_v2(directory: BorrowedFd<'_>, name: &str, member: &Member) -> Result<Source, sys::Error> {
+fn watch_v2(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    member: &Member,
+) -> Result<Source, davit_sys::Error> {
     let file = file::open(directory, name, OFlag::O_RDONLY)?;
     let levels = member.directory.ancestors().zip(member.path.ancestors());
     let levels = levels
@@ -86,79 +91,80 @@ fn watch_v2(directory: BorrowedFd<'_>, name: &str, member: &Member) -> Result<So
         .take_while(|(_, path)| !path.as_os_str().is_empty())
         .map(|(directory, path)| {
             let (directory, path) = (directory.to_owned(), Path::new("/").join(path));
-            Level { seen: wants(&directory), directory, path }
+            Level { seen: local_ooms(&directory), directory, path }
         });
     let levels = levels.collect();
     let seen = file::value_of(&file::content(&file)?, "oom_kill").unwrap_or(0);
     Ok(Source::Events { file, seen, levels })
 }
 
-/// How often the limit of this very cgroup was reached. The file came with Linux 5.2.
-fn wants(directory: &Path) -> u64 {
+/// How often the limit of this cgroup itself was reached. The file exists since Linux 5.2.
+fn local_ooms(directory: &Path) -> u64 {
     let text = file::read_path(&directory.join("memory.events.local")).unwrap_or_default();
     file::value_of(&text, "oom").unwrap_or(0)
 }
 
-/// Whose limit has been reached since the last time.
-fn limited(levels: &mut [Level]) -> Option<Limited> {
+/// The cgroup whose limit has been reached since the last read.
+fn scope(levels: &mut [Level]) -> Option<OomScope> {
     let mut found = None;
     for level in levels {
-        let now = wants(&level.directory);
+        let now = local_ooms(&level.directory);
         if now > std::mem::replace(&mut level.seen, now) && found.is_none() {
             let limit = file::read_path(&level.directory.join("memory.max")).unwrap_or_default();
-            found = Some(Limited { path: level.path.clone(), limit: limit.trim().parse().ok() });
+            found = Some(OomScope { path: level.path.clone(), limit: limit.trim().parse().ok() });
         }
     }
     found
 }
 
-/// `cgroup.event_control` takes the counter and the file that it is to count for (cgroup v1's
-/// memory.txt, "OOM Control").
-fn watch_v1(directory: BorrowedFd<'_>, name: &str) -> Result<Source, sys::Error> {
+/// `cgroup.event_control` takes the eventfd and the file to watch (memory.txt of cgroup v1, "OOM
+/// Control").
+fn watch_v1(directory: BorrowedFd<'_>, name: &str) -> Result<Source, davit_sys::Error> {
     let control = file::open(directory, name, OFlag::O_RDONLY)?;
-    let counter = sys::eventfd::counter()?;
+    let counter = davit_sys::eventfd::counter()?;
     let line = format!("{} {}", counter.as_raw_fd(), control.as_raw_fd());
     file::write(directory, "cgroup.event_control", &line)?;
     Ok(Source::Counter { counter, control })
 }
 
 impl OomWatch {
-    /// What to wait for with poll(2).
+    /// The descriptor and events for poll(2).
     #[must_use]
-    pub fn wakes(&self) -> (BorrowedFd<'_>, PollFlags) {
+    pub fn poll_events(&self) -> (BorrowedFd<'_>, PollFlags) {
         match &self.source {
-            // POLLERR comes with POLLPRI here, and is no error (cgroups v2, "Interface Files").
+            // POLLERR is set with POLLPRI here, and is not an error (cgroups v2, "Interface
+            // Files").
             Source::Events { file, .. } => (file.as_fd(), PollFlags::POLLPRI),
             Source::Counter { counter, .. } => (counter.as_fd(), PollFlags::POLLIN),
         }
     }
 
-    /// What has happened since the last time. A cgroup that has gone has no news.
+    /// Reads the kills since the last read: none if the cgroup no longer exists.
     ///
     /// # Errors
     /// A failed system call.
-    pub fn news(&mut self) -> Result<OomNews, sys::Error> {
+    pub fn read(&mut self) -> Result<OomEvent, davit_sys::Error> {
         match &mut self.source {
             Source::Events { file, seen, levels } => match file::content(file) {
                 Ok(text) => {
                     let now = file::value_of(&text, "oom_kill").unwrap_or(*seen);
                     let kills = now.saturating_sub(std::mem::replace(seen, now));
-                    // The kernel counts the want before the kill: not looked at in between.
-                    let limited = if kills > 0 { limited(levels) } else { None };
-                    Ok(OomNews { kills, limited })
+                    // The kernel counts the `oom` before the kill.
+                    let scope = if kills > 0 { scope(levels) } else { None };
+                    Ok(OomEvent { kills, scope })
                 }
-                Err(error) if is_gone(error.errno) => Ok(OomNews::default()),
+                Err(error) if is_gone(error.errno) => Ok(OomEvent::default()),
                 Err(error) => Err(error),
             },
             Source::Counter { counter, control } => {
                 let mut bytes = [0; 8];
                 match nix::unistd::read(&*counter, &mut bytes) {
-                    Err(Errno::EAGAIN) => return Ok(OomNews::default()),
-                    result => result.during("read")?,
+                    Err(Errno::EAGAIN) => return Ok(OomEvent::default()),
+                    result => result.syscall("read")?,
                 };
                 match file::content(control) {
-                    Ok(_) => Ok(OomNews { kills: u64::from_ne_bytes(bytes), limited: None }),
-                    Err(error) if is_gone(error.errno) => Ok(OomNews::default()),
+                    Ok(_) => Ok(OomEvent { kills: u64::from_ne_bytes(bytes), scope: None }),
+                    Err(error) if is_gone(error.errno) => Ok(OomEvent::default()),
                     Err(error) => Err(error),
                 }
             }
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_news() {
+    fn only_new_kills_are_returned() {
         let root = tempfile::tempdir().unwrap();
         let cgroup = of(root.path(), "x");
         fs::create_dir(root.path().join("x")).unwrap();
@@ -186,10 +192,10 @@ mod tests {
         let events = root.path().join("x/memory.events");
         fs::write(&events, "oom 3\noom_kill 2\n").unwrap();
         let mut watch = cgroup.watch_oom().unwrap().unwrap();
-        assert_eq!(watch.news().unwrap(), OomNews::default());
+        assert_eq!(watch.read().unwrap(), OomEvent::default());
         fs::write(&events, "oom 9\noom_kill 5\n").unwrap();
-        assert_eq!(watch.news().unwrap(), OomNews { kills: 3, limited: None });
-        assert_eq!(watch.news().unwrap(), OomNews::default());
+        assert_eq!(watch.read().unwrap(), OomEvent { kills: 3, scope: None });
+        assert_eq!(watch.read().unwrap(), OomEvent::default());
     }
 
     #[test]
@@ -208,15 +214,15 @@ mod tests {
 
         write("a", "memory.events.local", "oom 2\noom_kill 0\n");
         write("a", "memory.max", "4096\n");
-        assert_eq!(watch.news().unwrap(), OomNews::default());
+        assert_eq!(watch.read().unwrap(), OomEvent::default());
         write("a/b/c", "memory.events", "oom 0\noom_kill 1\n");
-        let limited = Limited { path: "/a".into(), limit: Some(4096) };
-        assert_eq!(watch.news().unwrap(), OomNews { kills: 1, limited: Some(limited) });
+        let scope = OomScope { path: "/a".into(), limit: Some(4096) };
+        assert_eq!(watch.read().unwrap(), OomEvent { kills: 1, scope: Some(scope) });
 
         write("a/b/c", "memory.events", "oom 1\noom_kill 2\n");
         write("a/b/c", "memory.events.local", "oom 2\noom_kill 1\n");
         write("a/b/c", "memory.max", "max\n");
-        let limited = Limited { path: "/a/b/c".into(), limit: None };
-        assert_eq!(watch.news().unwrap(), OomNews { kills: 1, limited: Some(limited) });
+        let scope = OomScope { path: "/a/b/c".into(), limit: None };
+        assert_eq!(watch.read().unwrap(), OomEvent { kills: 1, scope: Some(scope) });
     }
 }

@@ -1,21 +1,20 @@
-//! One step of making a cgroup, as plain data.
+//! One operation on a cgroup, as plain data.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::Program;
 use crate::systemd::{Property, Unit};
 
-/// One step. Prints as one line of `davit explain`.
+/// One operation. Its display is one line of `davit explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// Makes a directory and every missing level above it, up to the mount point.
+    /// Creates a directory and every missing parent up to the mount point.
     ///
-    /// A directory that is there already is taken only when it is empty and not frozen.
+    /// An existing directory is used only if it has no processes and is not frozen.
     Make {
         /// The tree.
         mountpoint: PathBuf,
@@ -24,8 +23,8 @@ pub enum Op {
         /// The tree's v1 controllers; none on cgroup v2.
         controllers: Vec<String>,
     },
-    /// Asks systemd for a unit around the container's first process, which waits for it, and makes
-    /// sure that the unit's cgroup is where it was expected.
+    /// Has systemd create a unit around the container's first process, which waits for it, and
+    /// checks that the unit's cgroup has the expected path.
     StartUnit {
         /// The cgroup v2 tree.
         mountpoint: PathBuf,
@@ -33,23 +32,23 @@ pub enum Op {
         path: PathBuf,
         /// The unit.
         unit: Unit,
-        /// Its properties, but for the process.
+        /// Its properties, without the process.
         properties: Vec<Property>,
     },
-    /// Tells systemd of limits that change.
+    /// Sets properties of the container's unit to changed limits.
     SetProperties {
         /// The container's unit.
         unit: Unit,
-        /// What changes.
+        /// The changed properties.
         properties: Vec<Property>,
     },
-    /// Gives controllers to the children of a cgroup v2 directory (`cgroup.subtree_control`).
+    /// Enables controllers for the children of a cgroup v2 directory (`cgroup.subtree_control`).
     Enable {
-        /// The directory above.
+        /// The parent directory.
         directory: PathBuf,
         /// Controllers that a field needs.
         needed: Vec<String>,
-        /// Controllers for accounting only: without them nothing is lost but figures.
+        /// The others: without them only statistics and later limits are missing.
         wanted: Vec<String>,
         /// The fields of config.json that need them.
         #[serde(skip)]
@@ -63,38 +62,39 @@ pub enum Op {
         file: String,
         /// What to write.
         values: Vec<String>,
-        /// What a missing file means.
-        missing: Missing,
+        /// What to do if the file does not exist.
+        if_missing: IfMissing,
         /// The field of config.json.
         #[serde(skip)]
         field: Cow<'static, str>,
     },
-    /// Refuses a memory limit below what the cgroup uses already (`checkBeforeUpdate`).
+    /// Fails if the cgroup uses more memory than the new limit (`checkBeforeUpdate`).
     CheckUsage {
         /// The container's directory.
         directory: PathBuf,
-        /// The limit that is going to be set, in bytes.
+        /// The limit that is set next, in bytes.
         limit: u64,
     },
-    /// Attaches the device filter in the place of the one that is there.
+    /// Attaches the device filter, in place of the present one.
     Devices {
         /// The container's directory.
         directory: PathBuf,
         /// The filter.
         program: Program,
-        /// In a user namespace the kernel grants no filter (EPERM), and no device node either.
+        /// Whether EPERM is ignored: in a user namespace the kernel refuses device filters, and
+        /// device nodes too.
         optional: bool,
     },
-    /// Makes a sub-cgroup for the container's own use.
-    Own {
+    /// Creates a sub-cgroup in which the container's process starts.
+    CreateSubgroup {
         /// The container's directory.
         directory: PathBuf,
-        /// The name in it.
+        /// Its name in that directory.
         name: String,
-        /// The user who gets it, as a host uid.
+        /// The user it is delegated to, as a host uid.
         uid: Option<u32>,
     },
-    /// Gives the directory, and the files that the kernel lists for it, to a user.
+    /// Changes the owner of the directory and of the files that the kernel lists for delegation.
     Delegate {
         /// The container's directory.
         directory: PathBuf,
@@ -103,67 +103,48 @@ pub enum Op {
     },
 }
 
-/// What it means when the file of an [`Op::Write`] is not there.
+/// What to do if the file of an [`Op::Write`] does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Missing {
-    /// The field cannot be applied.
-    Refused,
-    /// There is nothing to limit, so the limit holds.
-    Fine,
-    /// The kernel has another file for it.
-    Instead {
-        /// That file.
+pub enum IfMissing {
+    /// Fail: the field cannot be applied.
+    Fail,
+    /// Nothing: there is nothing to limit, so the limit holds.
+    Ignore,
+    /// Write to another file.
+    WriteInstead {
+        /// The other file.
         file: String,
-        /// What to write there.
+        /// The values for it.
         values: Vec<String>,
     },
 }
 
 impl Op {
-    /// What the user can do about this step's error, where the errno alone does not say it.
+    /// Advice for this operation's error, where the errno is not enough. It may read files of the
+    /// host.
     #[must_use]
-    pub fn hint(&self, error: &sys::Error) -> Option<&'static str> {
-        let missing = error.errno == Errno::ENOENT;
-        match self {
-            Self::Make { .. } if error.call == "cgroup.procs" => {
-                Some("the cgroup exists already and has processes in it")
-            }
-            Self::Make { .. } if error.call == "cgroup.freeze" || error.call == "freezer.state" => {
-                Some("the cgroup exists already and is frozen")
-            }
-            Self::StartUnit { .. } if error.errno == Errno::EEXIST => {
-                Some("another container has this unit, or davit delete --force has yet to end it")
-            }
-            Self::Enable { .. } if error.errno == Errno::EBUSY => {
-                Some("a cgroup with processes of its own cannot give controllers to its children")
-            }
-            Self::Enable { .. } if missing => {
-                Some("the controller is not delegated to this part of the cgroup tree")
-            }
-            Self::Write { .. } if missing => Some("this kernel does not have the file"),
-            Self::CheckUsage { .. } => Some("the cgroup uses more than the limit already"),
-            _ => None,
-        }
+    pub fn hint(&self, error: &davit_sys::Error) -> Option<Cow<'static, str>> {
+        crate::hint::of(self, error)
     }
 
-    /// The step in an error: as it prints, without what systemd is told in full.
+    /// The operation in an error: as displayed, without the properties of a unit.
     #[must_use]
     pub fn title(&self) -> String {
         match self {
             Self::StartUnit { unit, .. } | Self::SetProperties { unit, .. } => {
                 format!("systemd unit {:?}", unit.name)
             }
-            step => step.to_string(),
+            op => op.to_string(),
         }
     }
 
-    /// Whether the step makes the cgroup around a process that is there already.
+    /// Whether the operation creates the cgroup around an existing process.
     #[must_use]
-    pub const fn wants_process(&self) -> bool {
+    pub const fn needs_process(&self) -> bool {
         matches!(self, Self::StartUnit { .. })
     }
 
-    /// The directory that this step works in; none where it is systemd that works.
+    /// The directory that the operation changes; empty if systemd changes it.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         match self {
@@ -175,7 +156,7 @@ impl Op {
             | Self::Write { directory, .. }
             | Self::CheckUsage { directory, .. }
             | Self::Devices { directory, .. }
-            | Self::Own { directory, .. }
+            | Self::CreateSubgroup { directory, .. }
             | Self::Delegate { directory, .. } => directory.clone(),
         }
     }
@@ -201,27 +182,17 @@ impl fmt::Display for Op {
                 show_properties(f, properties)
             }
             Self::Enable { directory, needed, wanted, field } => {
-                write!(f, "cgroup enable below {}:", directory.display())?;
-                if !needed.is_empty() {
-                    write!(f, " {}", needed.join(" "))?;
-                }
-                if !field.is_empty() {
-                    write!(f, " (for {field})")?;
-                }
-                match wanted.as_slice() {
-                    [] => Ok(()),
-                    names => write!(f, " {} (for accounting, if possible)", names.join(" ")),
-                }
+                show_controllers(f, directory, needed, wanted, field)
             }
-            Self::Write { directory, file, values, missing, field } => {
+            Self::Write { directory, file, values, if_missing, field } => {
                 show_write(f, directory, file, values, field)?;
-                match missing {
-                    Missing::Instead { file, values } => {
+                match if_missing {
+                    IfMissing::WriteInstead { file, values } => {
                         write!(f, ", without that file ")?;
                         show_assignment(f, file, values)
                     }
-                    Missing::Fine => f.write_str(", if the kernel has the file"),
-                    Missing::Refused => Ok(()),
+                    IfMissing::Ignore => f.write_str(", if the kernel has the file"),
+                    IfMissing::Fail => Ok(()),
                 }
             }
             Self::CheckUsage { directory, limit } => write!(
@@ -236,7 +207,7 @@ impl fmt::Display for Op {
                 program.len(),
                 if *optional { ", if permitted" } else { "" }
             ),
-            Self::Own { directory, name, .. } => write!(
+            Self::CreateSubgroup { directory, name, .. } => write!(
                 f,
                 "cgroup make {} for the container's own use",
                 directory.join(name).display()
@@ -245,6 +216,26 @@ impl fmt::Display for Op {
                 write!(f, "cgroup give {} to uid {uid}", directory.display())
             }
         }
+    }
+}
+
+fn show_controllers(
+    f: &mut fmt::Formatter<'_>,
+    directory: &Path,
+    needed: &[String],
+    wanted: &[String],
+    field: &str,
+) -> fmt::Result {
+    write!(f, "cgroup enable below {}:", directory.display())?;
+    if !needed.is_empty() {
+        write!(f, " {}", needed.join(" "))?;
+    }
+    if !field.is_empty() {
+        write!(f, " (for {field})")?;
+    }
+    match wanted {
+        [] => Ok(()),
+        names => write!(f, " {} (if possible)", names.join(" ")),
     }
 }
 

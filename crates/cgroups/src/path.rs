@@ -1,16 +1,16 @@
-//! `linux.cgroupsPath` -> one path below every mount point of the host.
+//! `linux.cgroupsPath` -> one path below each mount point of the host.
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::Error;
+use crate::{Error, Fault};
 
 const FIELD: &str = "linux.cgroupsPath";
 
-/// Where the container's cgroup stands below each mount point: a relative, clean, non-empty path.
+/// The path of the container's cgroup below each mount point: relative, normalized and not empty.
 ///
-/// Absolute and relative paths mean the same, as with crun: the root that a relative path starts
-/// from is the runtime's to choose, and one that does not depend on where the runtime itself
-/// happens to run gives the same place to every command. Without a path it is the container's id.
+/// Absolute and relative paths mean the same, as in crun: the specification lets the runtime choose
+/// what a relative path is relative to, and the mount point is the same for every command, whatever
+/// cgroup it runs in. The default is the container's id.
 ///
 /// # Errors
 /// `..`, the root itself, control characters, and the `slice:prefix:name` of the systemd driver.
@@ -46,9 +46,48 @@ pub(crate) fn below_mount(path: Option<&Path>, id: &str) -> Result<PathBuf, Erro
     Ok(clean)
 }
 
+/// The parent directories of the cgroup at `path`, from the mount point down: their
+/// `cgroup.subtree_control` decides which controllers it has.
+pub(crate) fn parents(mountpoint: &Path, path: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut levels: Vec<PathBuf> =
+        mountpoint.join(path).ancestors().skip(1).map(Path::to_path_buf).collect();
+    levels.truncate(path.components().count());
+    levels.reverse();
+    levels.into_iter()
+}
+
+/// Checks a path below the mount points that was read from a record: only such as `below_mount`
+/// returns are valid.
+///
+/// # Errors
+/// [`Fault::Stored`]: the root, an empty or absolute path, `.`, `..`, control characters.
+pub fn check_path(path: &Path) -> Result<(), Fault> {
+    let wrong = |reason| Err(Fault::Stored { path: path.to_owned(), reason });
+    match below_mount(Some(path), "") {
+        Err(Error::Value { reason, .. }) => wrong(reason),
+        Err(other) => wrong(other.to_string()),
+        // Compared as text: `Path` ignores `.` and repeated slashes in comparisons.
+        Ok(clean) if clean.as_os_str() != path.as_os_str() || clean.as_os_str().is_empty() => {
+            wrong("is not a clean path below the root cgroup".to_owned())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_paths_are_checked_like_planned_ones() {
+        for good in ["web", "a/b", "system.slice/davit-web.scope", "..."] {
+            check_path(Path::new(good)).unwrap();
+        }
+        for bad in ["", ".", "/", "..", "a/..", "../a", "/a", "./a", "a/./b", "a/", "a//b", "a\nb"]
+        {
+            assert!(check_path(Path::new(bad)).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn absolute_relative_and_absent_paths() {

@@ -1,4 +1,4 @@
-//! Removing a container's cgroup, whatever of it there is.
+//! Removing a container's cgroup, complete or not.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -6,43 +6,56 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use davit_sys::OsContext;
+use davit_sys::poll::wait_until;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::poll::PollFlags;
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
-use sys::During;
 
-use crate::cgroup::{Member, is_gone};
-use crate::freeze::{wait, wait_for_event};
+use crate::cgroup::Member;
+use crate::file::is_gone;
+use crate::freeze::wait_for_event;
+use crate::systemd::BusError;
 use crate::{Cgroup, Fault, file};
 
-/// Between two tries where nothing can be waited for: the last process is dead, but the kernel has
-/// not let go of the cgroup yet.
+/// Between two attempts if there is nothing to wait for: the last process is dead, but the kernel
+/// has not released the cgroup yet.
 const INTERVAL: Duration = Duration::from_millis(1);
 
 impl Cgroup {
-    /// Removes the directories with everything below them, then those above that were made for this
-    /// container and are empty. Waits for processes that are dying; kills nothing.
+    /// Removes the directories with everything below them, then the parents that were created for
+    /// this container and are empty. Waits for processes that are ending; kills none.
     ///
     /// # Errors
     /// [`Fault::Busy`] with the processes that are left at the deadline; a failed system call. A
-    /// directory that is not there is as good as removed.
+    /// missing directory is not an error.
     pub fn remove(&self, deadline: Instant) -> Result<(), Fault> {
-        self.stop_unit(deadline);
+        davit_sys::trace::operation("cgroup", &"remove the cgroup", || self.remove_trees(deadline))
+    }
+
+    fn remove_trees(&self, deadline: Instant) -> Result<(), Fault> {
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let stopped = self.stop_unit(Instant::now() + half);
         let trees = self.members.iter().map(|member| &member.directory);
-        // Every tree, whatever became of the others.
+        // Every tree, even if another one failed.
         let failures: Vec<Fault> =
             trees.filter_map(|tree| self.remove_tree(tree, deadline).err()).collect();
         if let Some(first) = failures.into_iter().next() {
             return Err(first);
         }
         self.remove_parents();
+        // A systemd that is reloading its units misses the removal of a cgroup that it does not
+        // watch yet.
+        if stopped.is_err_and(|error| !error.is_disconnect()) {
+            let _ = self.stop_unit(deadline);
+        }
         Ok(())
     }
 
-    /// Removes the directories where that takes one rmdir(2) each; whether it did. Those of a unit are
-    /// systemd's: it sees that a cgroup has become empty, but not while it reloads its units, and would
-    /// take one that has gone by then for one in use.
+    /// Removes the directories if one rmdir(2) each is enough; false if not. Those of a unit are
+    /// left to systemd: it notices that a cgroup becomes empty, but not while it reloads its units,
+    /// and would then take a removed cgroup for one in use.
     #[must_use]
     pub fn remove_if_empty(&self) -> bool {
         if self.unit.is_some() {
@@ -50,7 +63,10 @@ impl Cgroup {
         }
         let gone = |member: &Member| {
             let removed = unlinkat(AT_FDCWD, &member.directory, UnlinkatFlags::RemoveDir);
-            matches!(removed, Ok(()) | Err(Errno::ENOENT))
+            match removed {
+                Ok(()) => true,
+                Err(errno) => is_absent(&member.directory, errno),
+            }
         };
         let removed = self.members.iter().all(gone);
         if removed {
@@ -61,35 +77,36 @@ impl Cgroup {
 
     fn remove_parents(&self) {
         for parent in self.parents.iter().rev() {
-            // In use by others, or gone: both are right.
+            // It may be in use or already removed.
             let _ = unlinkat(AT_FDCWD, parent, UnlinkatFlags::RemoveDir);
         }
     }
 
-    /// Ends the unit. Where systemd cannot be asked, or is too busy, it sees by itself that the cgroup
-    /// has become empty: then that is the end of the unit too.
-    fn stop_unit(&self, deadline: Instant) {
-        if let (Some(unit), Some(member)) = (&self.unit, self.members.first()) {
-            let half = deadline.saturating_duration_since(Instant::now()) / 2;
-            let _ = unit.stop(&member.path, Instant::now() + half);
+    /// Stops the unit. If that fails, systemd stops it once it notices that the cgroup is empty.
+    fn stop_unit(&self, deadline: Instant) -> Result<(), BusError> {
+        match (&self.unit, self.members.first()) {
+            (Some(unit), Some(member)) => unit.stop(&member.path, deadline),
+            _ => Ok(()),
         }
     }
 
     fn remove_tree(&self, path: &Path, deadline: Instant) -> Result<(), Fault> {
         loop {
-            // The usual case is one system call: no process left, nothing below.
+            // Usually one system call is enough: no process is left, and no directory below.
             match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Ok(()) => return Ok(()),
+                Err(errno) if is_absent(path, errno) => return Ok(()),
                 Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
-                Err(errno) => return Err(errno).during("rmdir").map_err(Fault::at(path)),
+                Err(errno) => return Err(errno).syscall("rmdir").map_err(Fault::at(path)),
             }
             let directory = match file::directory(path) {
-                Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+                Err(error) if is_gone(error.errno) => return Ok(()),
                 result => result.map_err(Fault::at(path))?,
             };
             if remove_below(&directory).map_err(Fault::at(path))? {
                 match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
                     Ok(()) => return Ok(()),
+                    Err(errno) if is_absent(path, errno) => return Ok(()),
                     Err(_) if Instant::now() < deadline => {}
                     Err(_) => return Err(self.busy(path)),
                 }
@@ -105,25 +122,25 @@ impl Cgroup {
         Fault::Busy { path: path.to_path_buf(), pids: self.procs().unwrap_or_default() }
     }
 
-    /// Waits for a reason to try again, without asking again and again where the kernel can tell:
-    /// `cgroup.events` of v2, or else a pidfd of some process that is left.
+    /// Waits until another attempt makes sense, by notification if possible: `cgroup.events` of v2,
+    /// or else a pidfd of a process that is left.
     fn wait_until_empty(
         &self,
         directory: BorrowedFd<'_>,
         deadline: Instant,
-    ) -> Result<(), sys::Error> {
-        let told = match file::open(directory, "cgroup.events", OFlag::O_RDONLY) {
+    ) -> Result<(), davit_sys::Error> {
+        let notified = match file::open(directory, "cgroup.events", OFlag::O_RDONLY) {
             Ok(events) => wait_for_end(&events, deadline),
             Err(error) if is_gone(error.errno) => {
                 let pids = self.procs().unwrap_or_default();
-                match pids.iter().find_map(|pid| sys::pidfd::open(Pid::from_raw(*pid)).ok()) {
-                    Some(process) => wait(process.as_fd(), PollFlags::POLLIN, deadline),
+                match pids.iter().find_map(|pid| davit_sys::pidfd::open(Pid::from_raw(*pid)).ok()) {
+                    Some(process) => wait_until(process.as_fd(), PollFlags::POLLIN, deadline),
                     None => Ok(false),
                 }
             }
             Err(error) => Err(error),
         };
-        match told {
+        match notified {
             Err(error) if !is_gone(error.errno) => return Err(error),
             Ok(true) => {}
             _ => std::thread::sleep(INTERVAL),
@@ -132,33 +149,44 @@ impl Cgroup {
     }
 }
 
-/// Waits until a cgroup v2 that holds processes holds none; false at once where it holds none now.
-fn wait_for_end(events: &OwnedFd, deadline: Instant) -> Result<bool, sys::Error> {
+/// Whether rmdir(2) failed because the directory does not exist. On a read-only mount EROFS takes
+/// precedence over ENOENT.
+fn is_absent(path: &Path, errno: Errno) -> bool {
+    let missing = || file::directory(path).is_err_and(|error| is_gone(error.errno));
+    is_gone(errno) || (errno == Errno::EROFS && missing())
+}
+
+/// Waits until a cgroup v2 with processes has none; false at once if it has none now.
+fn wait_for_end(events: &OwnedFd, deadline: Instant) -> Result<bool, davit_sys::Error> {
     if file::value_of(&file::content(events)?, "populated") == Some(0) {
         return Ok(false);
     }
     wait_for_event(events, "populated", 0, deadline)
 }
 
-/// Where a walk stands: a directory's name in the one above, and which of its children are left.
+/// The state of a walk: a directory's name in its parent, and its children that are left.
 struct Level {
     name: OsString,
     children: VecDeque<OsString>,
 }
 
-/// Removes all directories below, bottom-up; whether there is none left.
+/// Removes all directories below, bottom-up; false if some are left.
 ///
-/// A container may have made a tree of any depth, so the walk needs one descriptor and no recursion:
-/// up it goes through `..`, which in a cgroup tree is the directory above.
-fn remove_below(top: &OwnedFd) -> Result<bool, sys::Error> {
-    let mut here = file::subdirectory(top.as_fd(), Path::new("."))?;
+/// A container may create a tree of any depth, so the walk needs one descriptor and no recursion:
+/// it goes up through `..`, which in a cgroup tree is always the parent.
+fn remove_below(top: &OwnedFd) -> Result<bool, davit_sys::Error> {
+    let mut here = match file::subdirectory(top.as_fd(), Path::new(".")) {
+        Err(error) if is_gone(error.errno) => return Ok(true),
+        opened => opened?,
+    };
     let mut above: Vec<Level> = Vec::new();
     let mut children = VecDeque::from(file::children(here.as_fd())?);
     let mut all_gone = true;
     loop {
         while let Some(name) = children.pop_front() {
             match unlinkat(&here, name.as_os_str(), UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
+                Ok(()) => {}
+                Err(errno) if is_gone(errno) => {}
                 Err(Errno::EBUSY | Errno::ENOTEMPTY) => {
                     let below = match file::subdirectory(here.as_fd(), Path::new(&name)) {
                         Err(error) if is_gone(error.errno) => continue,
@@ -172,16 +200,20 @@ fn remove_below(top: &OwnedFd) -> Result<bool, sys::Error> {
                     above.push(Level { name, children: std::mem::replace(&mut children, names) });
                     here = below;
                 }
-                Err(errno) => return Err(errno).during("rmdir"),
+                Err(errno) => return Err(errno).syscall("rmdir"),
             }
         }
         let Some(level) = above.pop() else { return Ok(all_gone) };
-        here = file::subdirectory(here.as_fd(), Path::new(".."))?;
+        here = match file::subdirectory(here.as_fd(), Path::new("..")) {
+            Err(error) if is_gone(error.errno) => return Ok(true),
+            opened => opened?,
+        };
         children = level.children;
         match unlinkat(&here, level.name.as_os_str(), UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
+            Ok(()) => {}
+            Err(errno) if is_gone(errno) => {}
             Err(Errno::EBUSY | Errno::ENOTEMPTY) => all_gone = false,
-            Err(errno) => return Err(errno).during("rmdir"),
+            Err(errno) => return Err(errno).syscall("rmdir"),
         }
     }
 }
@@ -190,7 +222,7 @@ fn remove_below(top: &OwnedFd) -> Result<bool, sys::Error> {
 mod tests {
     use super::*;
     use crate::Member;
-    use crate::systemd::{Bus, Socket, Unit};
+    use crate::systemd::{Address, Bus, Unit};
     use std::fs;
     use std::path::PathBuf;
 
@@ -200,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_trees_go_and_missing_ones_are_fine() {
+    fn trees_are_removed_and_missing_ones_are_fine() {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("x");
         let mut cgroup = cgroup(top.clone());
@@ -215,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn a_units_cgroup_is_not_removed_behind_its_back() {
+    fn the_cgroup_of_a_unit_is_left_to_systemd() {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("x");
         fs::create_dir(&top).unwrap();
         let free = cgroup(top.clone());
-        let socket = Socket::Path("/nonexistent".into());
+        let socket = Address::Path("/nonexistent".into());
         let bus = Bus { socket, direct: true, user: false };
         let unit = Unit { name: "x.scope".into(), bus, version: 0 };
         assert!(!Cgroup { unit: Some(unit), ..free.clone() }.remove_if_empty() && top.exists());
@@ -243,7 +275,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("x");
         fs::create_dir_all(&top).unwrap();
-        // A plain file keeps a plain directory, as a process keeps a cgroup.
+        // A file keeps a directory from being removed, as a process does with a cgroup.
         fs::write(top.join("cgroup.procs"), "4194305\n").unwrap();
         let deadline = Instant::now() + Duration::from_millis(20);
         let fault = cgroup(top.clone()).remove(deadline).unwrap_err();
@@ -252,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_no_danger() {
+    fn deep_trees_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("x");
         fs::create_dir(&top).unwrap();

@@ -1,24 +1,27 @@
-//! New limits for a cgroup that lives: what they depend on, and the way back when one is refused.
+//! New limits for an existing cgroup: the limits they depend on, and the rollback if one is
+//! refused.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use davit_sys::Failure;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
-use sys::Failure;
 
-use crate::resources::{self, Plan};
-use crate::{Cgroup, Context, Error, Fault, Layout, Op, Unit, apply, devices, file, systemd};
+use crate::resources::{self, Controllers, Plan};
+use crate::systemd::{self, Property};
+use crate::{Cgroup, Context, Error, Fault, Layout, Op, Unit, apply, devices, file};
 
-/// The limits that new ones depend on, as they are now; -1 is no limit.
+/// The present limits that new ones depend on; -1 is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Current {
     /// Bytes of memory.
     pub memory: Option<i64>,
-    /// Bytes of memory and swap together: cgroup v1 keeps that number.
+    /// Bytes of memory and swap together: cgroup v1 limits their sum.
     pub memory_and_swap: Option<i64>,
-    /// Microseconds in each period: cgroup v2 keeps both in one file.
+    /// Microseconds in each period.
     pub quota: Option<i64>,
-    /// That period, of cgroup v2.
+    /// That period, on cgroup v2, which has both in one file.
     pub period: Option<u64>,
 }
 
@@ -26,7 +29,7 @@ impl Current {
     /// Reads them.
     ///
     /// # Errors
-    /// A failed system call; a file that is not there is not one.
+    /// A failed system call; a missing file is not an error.
     pub fn read(cgroup: &Cgroup) -> Result<Self, Fault> {
         let max = cgroup.read("", "cpu.max")?;
         let period = max.as_deref().and_then(|text| text.split_whitespace().nth(1));
@@ -45,8 +48,8 @@ impl Current {
     }
 }
 
-/// The first word of a limit's file. What cgroup v1 shows for "none" is the greatest number of whole
-/// pages.
+/// The first word of a limit's file. cgroup v1 shows the greatest number of whole pages for "no
+/// limit".
 fn limit(text: &str) -> Option<i64> {
     const NONE: i64 = i64::MAX - 0xffff;
     match text.split_whitespace().next()? {
@@ -55,11 +58,11 @@ fn limit(text: &str) -> Option<i64> {
     }
 }
 
-/// The steps that change the limits of a container's cgroup, and of its unit where it has one, to those of `resources`. Devices are not
-/// among them: see [`plan_device_update`].
+/// Plans the operations that change the limits of a container's cgroup, and of its unit if it has
+/// one, to those of `resources`, without devices: see [`plan_device_update`].
 ///
 /// # Errors
-/// The field that cannot be applied on this host, or together with the limits that stay.
+/// The field that cannot be applied on this host, or not with the limits that stay.
 pub fn plan_update(
     resources: &LinuxResources,
     path: &Path,
@@ -69,18 +72,18 @@ pub fn plan_update(
 ) -> Result<Vec<Op>, Error> {
     let mut plan = Plan::for_update(layout, path, current);
     resources::plan(&mut plan, resources)?;
-    let ops = plan.into_ops(&[]);
+    let ops = plan.into_ops(Controllers::Needed);
     match unit {
         Some(unit) => Ok(systemd::update(ops, unit, current)),
         None => Ok(ops),
     }
 }
 
-/// The steps that put device rules after those of config.json and of every container, and after those
+/// Plans the operations that append device rules to those of config.json, of every container, and
 /// of earlier updates (`before`).
 ///
 /// # Errors
-/// A rule that makes no sense, or that the `devices` controller of this host cannot hold.
+/// An invalid rule, or one that the `devices` controller of cgroup v1 cannot express.
 pub fn plan_device_update(
     config: &[LinuxDeviceCgroup],
     before: &[LinuxDeviceCgroup],
@@ -91,72 +94,120 @@ pub fn plan_device_update(
     devices::plan_update([config, before, more], path, layout)
 }
 
-/// Steps of an update that were not all done.
+/// An update that failed.
 #[derive(Debug)]
-pub struct Unfinished {
-    /// The step that failed.
+pub struct UpdateError {
+    /// The operation that failed.
     pub failure: Failure,
-    /// systemd's words about it, if it was systemd's.
-    pub said: String,
-    /// Files that were written before and could not be put back as they were.
-    pub changed: Vec<PathBuf>,
+    /// The error text of systemd, if it failed there.
+    pub detail: String,
+    /// The files and systemd units that were changed before and could not be restored.
+    pub changed: Vec<String>,
 }
 
-/// Does the steps, in order, or none of them: what was written before a failure is put back.
+/// Performs the operations in order. If one fails, the changes before it are undone.
 ///
 /// # Errors
-/// The step that failed.
-pub fn update(ops: &[Op]) -> Result<(), Unfinished> {
-    let before: Vec<Option<Before>> = ops.iter().map(Before::of).collect();
+/// The operation that failed.
+pub fn update(ops: &[Op]) -> Result<(), UpdateError> {
+    let before: Vec<Option<SavedState>> = ops.iter().map(SavedState::of).collect();
     let mut context = Context::default();
     let Err(failure) = apply(ops, &mut context).map(drop) else { return Ok(()) };
-    let done = before.iter().take(failure.op.saturating_add(1)).flatten().rev();
-    let changed = done.filter(|before| !before.put_back()).map(|before| before.path.clone());
-    Err(Unfinished { failure, said: context.said, changed: changed.collect() })
+    let done: Vec<SavedState> =
+        before.into_iter().take(failure.op.saturating_add(1)).flatten().collect();
+    Err(UpdateError { failure, detail: context.detail, changed: restore(&done) })
 }
 
-/// A file before it was written.
-struct Before {
-    path: PathBuf,
-    /// `None` where it can be written only.
-    content: Option<String>,
+/// Undoes the changes, the last one first; returns what could not be restored.
+fn restore(done: &[SavedState]) -> Vec<String> {
+    // Twice: the kernel refuses some values while others are set (no weight while a cgroup is
+    // idle).
+    for saved in done.iter().rev().chain(done.iter().rev()) {
+        if !saved.is_restored() {
+            saved.restore();
+        }
+    }
+    let mut changed: Vec<String> =
+        done.iter().filter(|saved| !saved.is_restored()).map(SavedState::name).collect();
+    changed.sort();
+    changed.dedup();
+    changed
 }
 
-impl Before {
-    /// Of the file that a step writes, where it writes one that is there.
+/// Timeout for systemd when properties are restored: perhaps the update failed because it does not
+/// answer.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The state that an operation changes, read before it.
+enum SavedState {
+    /// `content` is `None` if the file cannot be read.
+    File { path: PathBuf, content: Option<String> },
+    /// `properties` is `None` if systemd did not return them.
+    Unit { unit: Unit, asked: Vec<Property>, properties: Option<Vec<Property>> },
+}
+
+impl SavedState {
     fn of(op: &Op) -> Option<Self> {
-        let Op::Write { directory, file, missing, .. } = op else { return None };
-        let other = match missing {
-            crate::Missing::Instead { file, .. } => Some(file),
+        match op {
+            Op::Write { directory, file, if_missing, .. } => {
+                let other = match if_missing {
+                    crate::IfMissing::WriteInstead { file, .. } => Some(file),
+                    _ => None,
+                };
+                let names = [Some(file), other].into_iter().flatten();
+                let path = names.map(|name| directory.join(name)).find(|path| path.exists())?;
+                let content = file::read_path(&path).ok();
+                Some(Self::File { path, content })
+            }
+            Op::SetProperties { unit, properties } => Some(Self::Unit {
+                unit: unit.clone(),
+                asked: properties.clone(),
+                properties: unit.get(properties, systemd::REQUEST_TIMEOUT).ok(),
+            }),
             _ => None,
-        };
-        let mut paths = [Some(file), other].into_iter().flatten().map(|name| directory.join(name));
-        paths.find(|path| path.exists()).map(|path| {
-            let content = file::read_path(&path).ok();
-            Self { path, content }
-        })
+        }
     }
 
-    /// Whether the file is as it was. One line can be written back; a list cannot.
-    fn put_back(&self) -> bool {
-        let Some(content) = &self.content else { return false };
-        let is_back = || file::read_path(&self.path).is_ok_and(|now| now == *content);
-        if is_back() {
-            return true;
+    fn name(&self) -> String {
+        match self {
+            Self::File { path, .. } => path.display().to_string(),
+            Self::Unit { unit, .. } => format!("systemd unit {:?}", unit.name),
         }
-        let written = match (content.lines().count(), self.path.parent(), self.path.file_name()) {
-            (0 | 1, Some(directory), Some(name)) => file::directory(directory)
-                .and_then(|open| file::write(open.as_fd(), &name.to_string_lossy(), content)),
-            _ => return false,
-        };
-        written.is_ok() && is_back()
+    }
+
+    fn is_restored(&self) -> bool {
+        match self {
+            Self::File { path, content } => {
+                content.is_some() && file::read_path(path).ok() == *content
+            }
+            Self::Unit { unit, asked, properties } => {
+                properties.is_some() && unit.get(asked, RESTORE_TIMEOUT).ok() == *properties
+            }
+        }
+    }
+
+    /// Writes back a file of one line; a list cannot be.
+    fn restore(&self) {
+        match self {
+            Self::File { path, content: Some(content) } if content.lines().count() <= 1 => {
+                if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+                    let _ = file::directory(directory).and_then(|open| {
+                        file::write(open.as_fd(), &name.to_string_lossy(), content)
+                    });
+                }
+            }
+            Self::Unit { unit, properties: Some(properties), .. } => {
+                let _ = unit.restore(properties);
+            }
+            _ => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Member, Missing};
+    use crate::{IfMissing, Member};
     use std::fs;
 
     fn write(directory: &Path, file: &str, values: &[&str]) -> Op {
@@ -164,13 +215,13 @@ mod tests {
             directory: directory.to_path_buf(),
             file: file.to_owned(),
             values: values.iter().map(|value| (*value).to_owned()).collect(),
-            missing: Missing::Refused,
+            if_missing: IfMissing::Fail,
             field: "linux.resources.x".into(),
         }
     }
 
     #[test]
-    fn current_limits_are_read_where_they_are() {
+    fn current_limits_are_read_from_v1_and_v2() {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in [
             ("v2/cpu.max", "max 100000\n"),
@@ -211,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_a_failure_is_put_back() {
+    fn changes_before_a_failure_are_undone() {
         let root = tempfile::tempdir().unwrap();
         let (one, list) = (root.path().join("one"), root.path().join("list"));
         fs::write(&one, "1\n").unwrap();
@@ -221,10 +272,14 @@ mod tests {
             write(root.path(), "list", &["8:0 3\n\n\n"]),
             write(root.path(), "nosuch", &["1"]),
         ];
-        let unfinished = update(&ops).unwrap_err();
-        assert_eq!(unfinished.failure.op, 2);
-        assert_eq!(unfinished.changed, [list]);
+        let error = update(&ops).unwrap_err();
+        assert_eq!(error.failure.op, 2);
+        assert_eq!(error.changed, [list.display().to_string()]);
         assert_eq!(fs::read_to_string(&one).unwrap(), "1\n");
+        // The same file twice is named once.
+        let other = write(root.path(), "list", &["8:0 9\n"]);
+        let twice = [other.clone(), other, ops[2].clone()];
+        assert_eq!(update(&twice).unwrap_err().changed.len(), 1);
         update(&ops[..1]).unwrap();
         assert_eq!(fs::read_to_string(&one).unwrap(), "2\n");
     }

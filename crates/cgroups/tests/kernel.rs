@@ -1,7 +1,9 @@
-//! On the real kernel, as root, in cgroups named `davit-test-*`: on all trees of this host together,
-//! on its cgroup v2 tree alone and on its v1 trees alone. What this host lacks is said and skipped.
+//! On the real kernel, as root, in cgroups named `davit-test-*`: on all trees of this host
+//! together, on its cgroup v2 tree alone and on its v1 trees alone. What this host lacks is said
+//! and skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stderr)]
+#![allow(unsafe_code, reason = "it makes processes straight in a cgroup (docs/decisions/0016)")]
 
 use std::ffi::CString;
 use std::fs;
@@ -9,7 +11,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cgroups::{Applied, Cgroup, Context, Fault, Host, Join, Layout, Op, Request, apply, plan};
+use davit_cgroups::{
+    Applied, Cgroup, Context, Fault, Host, JoinFds, Layout, Op, Request, apply, plan,
+};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
@@ -66,7 +70,7 @@ impl Scene {
         let id = format!("davit-test-{}-{test}-{kind}", std::process::id());
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let request = Request { resources: Some(&resources), id: &id, ..Request::default() };
-        let host = Host { layout: layout.clone(), rootless: false, writable: true, systemd: None };
+        let host = Host { layout: layout.clone(), writable: true, ..Host::default() };
         let ops = plan(&request, &host).unwrap();
         Self { cgroup: Cgroup::planned(&ops), ops, host, id }
     }
@@ -79,7 +83,7 @@ impl Scene {
 
     /// The first process, which enters as the runtime's would.
     fn start(&self, body: impl FnMut() -> i32) -> Pid {
-        spawn(&self.apply().into_join(&self.cgroup).unwrap(), body)
+        spawn(&self.apply().into_join_fds(&self.cgroup).unwrap(), body)
     }
 
     fn directory(&self, controller: &str) -> Option<PathBuf> {
@@ -99,16 +103,19 @@ impl Scene {
     }
 }
 
-fn spawn(join: &Join, mut body: impl FnMut() -> i32) -> Pid {
-    let child = sys::clone::spawn(0, join.into.as_ref().map(|fd| fd.as_fd()), || {
+fn spawn(join: &JoinFds, mut body: impl FnMut() -> i32) -> Pid {
+    let first_steps = || {
         for procs in &join.procs {
             if nix::unistd::write(procs, b"0") != Ok(1) {
                 return 99;
             }
         }
         body()
-    });
-    child.unwrap().pid
+    };
+    let cgroup = join.into.as_ref().map(|fd| fd.as_fd());
+    // SAFETY: a copy of the memory, in which the bodies of these tests neither allocate nor take a
+    // lock.
+    unsafe { davit_sys::clone::spawn(0, cgroup, first_steps) }.unwrap().pid
 }
 
 fn sleep() -> i32 {
@@ -210,7 +217,7 @@ fn kill_reaches_who_is_in_some_trees_only() {
             continue;
         }
         let scene = Scene::new("some", kind, &layout, "{}");
-        let mut join = scene.apply().into_join(&scene.cgroup).unwrap();
+        let mut join = scene.apply().into_join_fds(&scene.cgroup).unwrap();
         join.into = None;
         join.procs.truncate(1);
         let pid = spawn(&join, sleep);
@@ -271,7 +278,7 @@ fn sub_cgroups_are_joined_and_removed() {
         assert_eq!(scene.cgroup.procs().unwrap(), both);
 
         if layout.unified.is_some() {
-            let beside = scene.cgroup.join_beside(below.as_raw()).unwrap();
+            let beside = scene.cgroup.join_next_to(below.as_raw()).unwrap();
             let third = spawn(&beside, sleep);
             until("joined", || inside(third).lines().any(|line| line.ends_with(&path)));
             nix::sys::signal::kill(third, Signal::SIGKILL).unwrap();
@@ -296,7 +303,7 @@ fn a_cgroup_in_use_is_refused() {
         let failure = apply(&scene.ops, &mut Context::default()).unwrap_err();
         let hint = scene.ops[failure.op].hint(&failure.error);
         assert_eq!(failure.error.errno, Errno::EBUSY, "{kind}");
-        assert_eq!(hint, Some("the cgroup exists already and has processes in it"));
+        assert_eq!(hint.as_deref(), Some("the cgroup exists already and has processes in it"));
         scene.cgroup.kill(soon()).unwrap();
         wait(pid);
         until("empty", || scene.cgroup.procs().unwrap().is_empty());
@@ -304,7 +311,7 @@ fn a_cgroup_in_use_is_refused() {
         scene.cgroup.freeze(soon()).unwrap();
         let failure = apply(&scene.ops, &mut Context::default()).unwrap_err();
         let hint = scene.ops[failure.op].hint(&failure.error);
-        assert_eq!(hint, Some("the cgroup exists already and is frozen"), "{kind}");
+        assert_eq!(hint.as_deref(), Some("the cgroup exists already and is frozen"), "{kind}");
     }
 }
 
@@ -350,7 +357,7 @@ fn a_filter_replaces_the_one_before() {
     let filters = || {
         let cgroup = open(&directory, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
         let mut ids = [0; 8];
-        let count = sys::bpf::query_device_filters(cgroup.as_fd(), &mut ids).unwrap();
+        let count = davit_sys::bpf::query_device_filters(cgroup.as_fd(), &mut ids).unwrap();
         ids[..count].to_vec()
     };
     scene.apply();

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use cgroups::{
-    Bus, Cgroup, Current, Hierarchy, Host, Layout, Op, Request, Socket, Systemd, Unified, Unit,
+use davit_cgroups::{
+    Address, Bus, Cgroup, Current, Hierarchy, Host, Layout, Op, Request, Systemd, Unified, Unit,
     plan, plan_update,
 };
 use oci_spec::runtime::LinuxResources;
@@ -30,10 +30,10 @@ fn resources(json: &str) -> LinuxResources {
 
 /// A machine with cgroup v2, and a systemd that makes the cgroups.
 fn with_systemd(version: u32) -> Host {
-    let socket = Socket::Path("/run/systemd/private".into());
+    let socket = Address::Path("/run/systemd/private".into());
     let bus = Bus { socket, direct: true, user: false };
     let systemd = Some(Systemd { bus, version, root: "".into() });
-    Host { layout: v2(), rootless: false, writable: true, systemd }
+    Host { layout: v2(), writable: true, systemd, ..Host::default() }
 }
 
 #[test]
@@ -53,14 +53,14 @@ fn a_plan_for_systemd_reads_like_a_story() {
         annotations: Some(&annotations),
         id: "web",
         owner: None,
-        own: None,
+        subgroup: None,
     };
     let ops = plan(&request, &with_systemd(257)).unwrap();
-    let story: Vec<String> = ops.iter().map(ToString::to_string).collect();
-    insta::assert_snapshot!(story.join("\n"), @r#"
+    let listing: Vec<String> = ops.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(listing.join("\n"), @r#"
     cgroup systemd unit "libpod-web.scope" at /cg/machine.slice/libpod-web.scope: Slice="machine.slice" Delegate=true MemoryAccounting=true CPUAccounting=true IOAccounting=true TasksAccounting=true MemoryMax=1048576 CPUWeight=0 CPUQuotaPerSecUSec=50000 CPUQuotaPeriodUSec=100000 TasksMax=2048 MemoryHigh=infinity DefaultDependencies=false Description="mine" TimeoutStopUSec=10000000
-    cgroup enable below /cg: memory cpu pids hugetlb (for linux.resources.memory.limit, linux.resources.cpu.quota, linux.resources.pids.limit, linux.resources.hugepageLimits[0]) io (for accounting, if possible)
-    cgroup enable below /cg/machine.slice: memory cpu pids hugetlb (for linux.resources.memory.limit, linux.resources.cpu.quota, linux.resources.pids.limit, linux.resources.hugepageLimits[0]) io (for accounting, if possible)
+    cgroup enable below /cg: memory cpu pids hugetlb (for linux.resources.memory.limit, linux.resources.cpu.quota, linux.resources.pids.limit, linux.resources.hugepageLimits[0]) cpuset io (if possible)
+    cgroup enable below /cg/machine.slice: memory cpu pids hugetlb (for linux.resources.memory.limit, linux.resources.cpu.quota, linux.resources.pids.limit, linux.resources.hugepageLimits[0]) cpuset io (if possible)
     linux.resources.memory.limit /cg/machine.slice/libpod-web.scope: memory.max = "1048576"
     linux.resources.cpu.idle /cg/machine.slice/libpod-web.scope: cpu.idle = "1"
     linux.resources.cpu.quota /cg/machine.slice/libpod-web.scope: cpu.max = "5000"
@@ -68,12 +68,12 @@ fn a_plan_for_systemd_reads_like_a_story() {
     linux.resources.hugepageLimits[0] /cg/machine.slice/libpod-web.scope: hugetlb.2MB.max = "0"
     linux.resources.hugepageLimits[0] /cg/machine.slice/libpod-web.scope: hugetlb.2MB.rsvd.max = "0", if the kernel has the file
     linux.resources.unified["memory.high"] /cg/machine.slice/libpod-web.scope: memory.high = "max"
-    linux.resources.devices /cg/machine.slice/libpod-web.scope: attach a filter of 58 instructions
+    linux.resources.devices /cg/machine.slice/libpod-web.scope: attach a filter of 54 instructions
     "#);
     let record = Cgroup::planned(&ops);
     assert_eq!(record.members[0].directory, Path::new("/cg/machine.slice/libpod-web.scope"));
     assert_eq!(record.unit.as_ref().map(|unit| unit.name.as_str()), Some("libpod-web.scope"));
-    assert!(ops[0].wants_process() && !ops[1].wants_process());
+    assert!(ops[0].needs_process() && !ops[1].needs_process());
     let json = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), record);
 }
@@ -120,7 +120,7 @@ fn an_update_tells_systemd_between_two_writes() {
         bus: with_systemd(257).systemd.unwrap().bus,
         version: 257,
     };
-    let story = |json: &str| {
+    let listing = |json: &str| {
         let current = Current { period: Some(50_000), ..Current::default() };
         let path = Path::new("s/x.scope");
         let ops = plan_update(&resources(json), path, Some(&unit), &v2(), current).unwrap();
@@ -130,6 +130,6 @@ fn an_update_tells_systemd_between_two_writes() {
     let write = "linux.resources.cpu.quota /cg/s/x.scope: cpu.max = \"5000\"";
     let tell =
         "cgroup systemd unit \"x.scope\": CPUQuotaPerSecUSec=100000 CPUQuotaPeriodUSec=50000";
-    assert_eq!(story(r#"{"cpu":{"quota":5000}}"#), [write, tell, write]);
-    assert_eq!(story(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#).len(), 2);
+    assert_eq!(listing(r#"{"cpu":{"quota":5000}}"#), [write, tell, write]);
+    assert_eq!(listing(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#).len(), 2);
 }

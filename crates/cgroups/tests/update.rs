@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cgroups::{Current, Hierarchy, Layout, Op, Unified, plan_device_update, plan_update};
+use davit_cgroups::{Current, Hierarchy, Layout, Op, Unified, plan_device_update, plan_update};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 fn v2() -> Layout {
@@ -82,6 +82,10 @@ fn what_stays_counts_on_v2() {
     for (json, expected) in [
         (r#"{"memory":{"limit":200}}"#, "memory.max=200"),
         (r#"{"memory":{"swap":150}}"#, "memory.swap.max=50"),
+        (r#"{"memory":{"limit":0,"swap":150,"reservation":0,"kernel":0}}"#, "memory.swap.max=50"),
+        // C17: as runc does, on v1 as well.
+        (r#"{"memory":{"limit":-1}}"#, "memory.swap.max=max memory.max=max"),
+        (r#"{"memory":{"limit":-1,"swap":0}}"#, "memory.swap.max=max memory.max=max"),
         (r#"{"memory":{"limit":200,"swap":200}}"#, "memory.swap.max=0 memory.max=200"),
         (
             r#"{"memory":{"limit":50,"swap":60,"checkBeforeUpdate":true}}"#,

@@ -1,136 +1,142 @@
 //! Options before the command.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use davit_runtime::log::Format;
+use davit_runtime::plan::CgroupManager;
 use lexopt::Parser;
-use runtime::plan::CgroupManager;
 
-use crate::args::{self, Word};
-use crate::page::Page;
+use crate::args;
+use crate::cli::option::{InfoRequest, Setter, Table};
+use crate::cli::{Argument, CommandSpec};
+use crate::inherited::Inherited;
 
-/// How davit itself is called.
-pub(crate) const PAGE: Page = Page {
+/// The command line of davit itself.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
     name: "",
     summary: "a low-level OCI container runtime",
     usage: &["[OPTIONS] COMMAND [ARGUMENTS]"],
     about: "\
-        davit takes a bundle, makes the namespaces, the root file system, the cgroup and the \
-        confinement of a container, and gets out of the way. `davit COMMAND --help` tells more.",
-    options: &[&[
-        (
-            "--root DIR",
-            "where the state of containers is kept (/run/davit, or $XDG_RUNTIME_DIR/davit for an \
-             ordinary user)",
-        ),
-        ("--log FILE", "write failures to FILE as well"),
-        ("--log-format text|json", "text is the default"),
-        ("--log-level error|warning|info|debug", "error is the default"),
-        ("--debug", "as --log-level debug"),
-        ("--cgroup-manager cgroupfs|systemd|disabled", "cgroupfs is the default"),
-        ("--systemd-cgroup", "as --cgroup-manager systemd"),
-        ("--rootless true|false|auto", "accepted; davit sees it by itself"),
-        ("-v, --version", "print the version, and what is built in"),
-    ]],
+        davit takes a bundle and creates the namespaces, the root file system, the cgroup and the \
+        confinement of a container, starts its program, and exits. `davit help COMMAND` describes \
+        a command.",
+    arguments: &[Argument::Command, Argument::Rest],
+    options: &OPTIONS,
 };
 
-/// How failures are written to `--log`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// `time="..." level=error msg="..."`
+/// The options before the command.
+pub(crate) static OPTIONS: Table<Globals> = &[&[
+    (
+        "--root",
+        Setter::Directory(|globals, path| globals.root = Some(path)),
+        "directory for the state of containers (default: /run/davit, or $XDG_RUNTIME_DIR/davit for \
+         an unprivileged user)",
+    ),
+    (
+        "--log",
+        Setter::File(|globals, path| globals.log = Some(path)),
+        "write errors to FILE as well, and warnings to FILE instead of standard error; the command \
+         fails if FILE cannot be opened",
+    ),
+    (
+        "--log-format",
+        Setter::OneOf(&[
+            ("text", |globals| globals.log_format = Format::Text),
+            ("json", |globals| globals.log_format = Format::Json),
+        ]),
+        "format of the log (default: text)",
+    ),
+    (
+        "--log-level",
+        Setter::OneOf(&[
+            ("error", |globals| globals.level = Level::Error),
+            ("warning", |globals| globals.level = Level::Warning),
+            ("info", |globals| globals.level = Level::Info),
+            ("debug", |globals| globals.level = Level::Debug),
+        ]),
+        "default: warning; debug logs every operation with its outcome and microseconds",
+    ),
+    (
+        "--debug",
+        Setter::Switch(|globals, on| {
+            if on {
+                globals.level = Level::Debug;
+            }
+        }),
+        "the same as --log-level debug",
+    ),
+    (
+        "--cgroup-manager",
+        Setter::OneOf(&[
+            ("cgroupfs", |globals| globals.cgroup_manager = CgroupManager::Cgroupfs),
+            ("systemd", |globals| globals.cgroup_manager = CgroupManager::Systemd),
+            ("disabled", |globals| globals.cgroup_manager = CgroupManager::Disabled),
+        ]),
+        "cgroup driver (default: cgroupfs)",
+    ),
+    (
+        "--systemd-cgroup",
+        Setter::Switch(|globals, on| {
+            if on {
+                globals.cgroup_manager = CgroupManager::Systemd;
+            }
+        }),
+        "the same as --cgroup-manager systemd",
+    ),
+    (
+        "--rootless",
+        // davit detects whether it is privileged; engines pass the option.
+        Setter::OneOf(&[("true", |_| {}), ("false", |_| {}), ("auto", |_| {})]),
+        "accepted for compatibility; davit detects it",
+    ),
+    (
+        "-v, --version",
+        Setter::PrintInfo(InfoRequest::Version),
+        "print the version and the built-in features",
+    ),
+]];
+
+/// The least severe messages that are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Errors.
+    Error,
+    /// Warnings.
     #[default]
-    Text,
-    /// One JSON object.
-    Json,
+    Warning,
+    /// The same as warnings today.
+    Info,
+    /// Every operation.
+    Debug,
 }
 
-/// What stands before the command.
+/// The options before the command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Globals {
+    /// The descriptors that were open when davit started.
+    pub(crate) inherited: Inherited,
     /// `--root`
     pub(crate) root: Option<PathBuf>,
     /// `--log`
     pub(crate) log: Option<PathBuf>,
+    /// The open log file.
+    pub(crate) log_file: Option<Rc<File>>,
     /// `--log-format`
-    pub(crate) log_format: LogFormat,
-    /// `--log-level warning` or `--debug`: warnings are logged too.
-    pub(crate) verbose: bool,
+    pub(crate) log_format: Format,
+    /// `--log-level`, or `--debug`
+    pub(crate) level: Level,
     /// `--cgroup-manager`
     pub(crate) cgroup_manager: CgroupManager,
 }
 
-/// What comes after the options.
-pub(crate) enum Next {
-    /// A command's name.
-    Command(String),
-    /// `--version`
-    Version,
-    /// `--help`, or nothing at all.
-    Help,
-}
-
 impl Globals {
-    /// Reads options up to the command. What was read stays where an error ends it: the log is
-    /// used for that very error.
-    pub(crate) fn read(&mut self, parser: &mut Parser) -> Result<Next> {
-        while let Some(word) = args::next(parser, &PAGE)? {
-            let option = match word {
-                Word::Value(command) => {
-                    return Ok(Next::Command(command.to_string_lossy().into_owned()));
-                }
-                Word::Option(option) => option,
-            };
-            match option.as_str() {
-                "--root" => self.root = Some(args::path(parser, "--root")?),
-                "--log" => self.log = Some(args::path(parser, "--log")?),
-                "--log-format" => self.log_format = format(parser)?,
-                "--log-level" => self.verbose = level(parser)?,
-                "--debug" => self.verbose = args::switch(parser, "--debug")?,
-                "--systemd-cgroup" => {
-                    if args::switch(parser, "--systemd-cgroup")? {
-                        self.cgroup_manager = CgroupManager::Systemd;
-                    }
-                }
-                "--cgroup-manager" => self.cgroup_manager = manager(parser)?,
-                "--rootless" => rootless(parser)?,
-                "--version" | "-v" => return Ok(Next::Version),
-                "--help" | "-h" => return Ok(Next::Help),
-                other => return Err(args::other(other)),
-            }
-        }
-        Ok(Next::Help)
-    }
-}
-
-fn format(parser: &mut Parser) -> Result<LogFormat> {
-    match args::text(parser, "--log-format")?.as_str() {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        other => bail!("--log-format: {other:?} is neither text nor json"),
-    }
-}
-
-fn level(parser: &mut Parser) -> Result<bool> {
-    match args::text(parser, "--log-level")?.as_str() {
-        "error" => Ok(false),
-        "warning" | "info" | "debug" => Ok(true),
-        other => bail!("--log-level: {other:?} is none of error, warning, info, debug"),
-    }
-}
-
-fn manager(parser: &mut Parser) -> Result<CgroupManager> {
-    match args::text(parser, "--cgroup-manager")?.as_str() {
-        "cgroupfs" => Ok(CgroupManager::Cgroupfs),
-        "systemd" => Ok(CgroupManager::Systemd),
-        "disabled" => Ok(CgroupManager::Disabled),
-        other => bail!("--cgroup-manager: {other:?} is none of cgroupfs, systemd, disabled"),
-    }
-}
-
-/// Whether we are privileged is seen, not told; the option is taken because engines give it.
-fn rootless(parser: &mut Parser) -> Result<()> {
-    match args::text(parser, "--rootless")?.as_str() {
-        "true" | "false" | "auto" => Ok(()),
-        other => bail!("--rootless: {other:?} is none of true, false, auto"),
+    /// Reads options up to the command and returns its name, if there is one. On an error the
+    /// options before it remain set: `--log` is used for that error.
+    pub(crate) fn read(&mut self, parser: &mut Parser) -> Result<Option<String>> {
+        let command = args::next(parser, OPTIONS, self)?;
+        Ok(command.map(|name| name.to_string_lossy().into_owned()))
     }
 }

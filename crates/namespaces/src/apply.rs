@@ -1,34 +1,42 @@
-//! The steps into the namespaces, performed.
+//! Performing the operations.
+
+#![allow(unsafe_code, reason = "it calls fork and vfork (docs/decisions/0016)")]
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
+use davit_sys::clone::{ForkResult, SIBLING, fork, vfork};
+use davit_sys::pidfd::{join_namespaces, unshare};
+use davit_sys::{Error, Failure, OsContext, Slots};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{sethostname, write};
-use sys::clone::{SIBLING, Side, fork, vfork};
-use sys::pidfd::{join_namespaces, unshare};
-use sys::{During, Error, Failure, Slots};
 
-use crate::handshake::{Channel, Message, ReceiveError};
 use crate::{Kind, Op, net_devices};
+use davit_protocol::{Channel, Message, ReceiveError};
 
-/// Performs `ops` in this process. After [`Op::Fork`] and [`Op::Vfork`] it returns in the second process only.
+/// Performs `ops` in this process. After [`Op::Fork`] and [`Op::Vfork`] it returns only in the
+/// second process.
 ///
 /// # Errors
-/// The index of the first step that failed, its system call and errno.
+/// The operation that failed, with its system call and errno.
 pub fn apply(ops: &[Op], slots: &Slots, channel: &Channel) -> Result<(), Failure> {
     for (index, op) in ops.iter().enumerate() {
-        step(op, slots, channel).map_err(|error| Failure::new(index, error))?;
+        davit_sys::trace::operation("namespaces", op, || perform(op, slots, channel))
+            .map_err(|error| Failure::new(index, error))?;
     }
     Ok(())
 }
 
-pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Error> {
+pub(crate) fn perform(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Error> {
     match op {
-        Op::EnterCgroup { slot } => write(slots.get(*slot)?, b"0").map(drop).during("write"),
+        Op::EnterCgroup { slot } => write(slots.get(*slot)?, b"0").map(drop).syscall("write"),
         Op::AwaitCgroup => await_go(channel),
+        Op::RequestCgroup => {
+            channel.send(&Message::MoveToCgroup)?;
+            await_go(channel)
+        }
         Op::OomScoreAdj(score) => {
             write_file(c"/proc/self/oom_score_adj", score.to_string().as_bytes())
         }
@@ -36,25 +44,26 @@ pub(crate) fn step(op: &Op, slots: &Slots, channel: &Channel) -> Result<(), Erro
         Op::JoinProcess { slot, flags } => join_namespaces(slots.get(*slot)?, *flags),
         Op::Unshare(kinds) => unshare(flags(kinds)),
         Op::AwaitIdMaps => {
-            channel.send(&Message::IdMapsWanted)?;
+            channel.send(&Message::WriteIdMaps)?;
             await_go(channel)
         }
-        Op::BecomeRoot => become_root(),
+        Op::SetIdsToRoot => set_ids_to_root(),
         Op::TimeOffsets(text) => write_file(c"/proc/self/timens_offsets", text.to_bytes()),
-        Op::Fork(kinds) => go_on_in_a_child(flags(kinds) as u64, channel),
-        // Nobody is waited for: where the runtime is gone, this fails.
-        Op::Vfork => channel.send(&Message::Vforked(vfork()?.as_raw())),
-        Op::LoopbackUp => match sys::network::bring_loopback_up() {
-            // A kernel without IPv4 has no loopback to bring up.
+        Op::Fork(kinds) => fork_and_continue(flags(kinds) as u64, channel),
+        // It does not wait for the runtime: if that is gone, sending fails.
+        // SAFETY: init has one thread, and no signal handlers. The old process only waits.
+        Op::Vfork => channel.send(&Message::Vforked(unsafe { vfork() }?.as_raw())),
+        Op::LoopbackUp => match davit_sys::network::bring_loopback_up() {
+            // A kernel without IPv4 has no such device to bring up.
             Err(Error { errno: Errno::EAFNOSUPPORT, .. }) => Ok(()),
-            done => done,
+            result => result,
         },
         Op::NetDevice { number, addresses, .. } => net_devices::receive(addresses, || {
-            channel.send(&Message::DeviceWanted(*number))?;
+            channel.send(&Message::MoveNetDevice(*number))?;
             await_go(channel)
         }),
-        Op::Hostname(name) => sethostname(name).during("sethostname"),
-        Op::Domainname(name) => sys::process::set_domain_name(name),
+        Op::Hostname(name) => sethostname(name).syscall("sethostname"),
+        Op::Domainname(name) => davit_sys::process::set_domain_name(name),
         Op::Sysctl { path, value, .. } => write_parameter(path, value),
     }
 }
@@ -63,9 +72,9 @@ fn flags(kinds: &[Kind]) -> i32 {
     kinds.iter().fold(0, |flags, kind| flags | kind.flag())
 }
 
-fn become_root() -> Result<(), Error> {
-    sys::process::set_gid(0)?;
-    sys::process::set_uid(0)
+fn set_ids_to_root() -> Result<(), Error> {
+    davit_sys::process::set_gid(0)?;
+    davit_sys::process::set_uid(0)
 }
 
 fn await_go(channel: &Channel) -> Result<(), Error> {
@@ -75,26 +84,27 @@ fn await_go(channel: &Channel) -> Result<(), Error> {
     })
 }
 
-fn go_on_in_a_child(flags: u64, channel: &Channel) -> Result<(), Error> {
-    match fork(flags | SIBLING)? {
-        // The runtime must know whom it speaks with before the next message.
-        Side::Child => await_go(channel),
-        Side::Parent(pid) => {
-            // Where the runtime is gone the child sees the same end of the conversation.
-            let told = channel.send(&Message::Forked(pid.as_raw()));
-            std::process::exit(i32::from(told.is_err()))
+fn fork_and_continue(flags: u64, channel: &Channel) -> Result<(), Error> {
+    // SAFETY: init has one thread; the flags are those of namespaces.
+    match unsafe { fork(flags | SIBLING) }? {
+        // The runtime must know the new process before its next message.
+        ForkResult::Child => await_go(channel),
+        ForkResult::Parent(pid) => {
+            // If the runtime is gone, the child finds that out too.
+            let sent = channel.send(&Message::Forked(pid.as_raw()));
+            std::process::exit(i32::from(sent.is_err()))
         }
     }
 }
 
-/// Writes a file of the runtime's own /proc, which no container has touched yet.
+/// Writes a file of /proc in the runtime's mount namespace, before there is a container.
 fn write_file(path: &CStr, bytes: &[u8]) -> Result<(), Error> {
-    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).during("open")?;
-    write(&file, bytes).map(drop).during("write")
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).syscall("open")?;
+    write(&file, bytes).map(drop).syscall("write")
 }
 
 fn write_parameter(path: &CStr, value: &str) -> Result<(), Error> {
-    let procfs: OwnedFd = sys::procfs::private()?;
-    let file = sys::procfs::open(&procfs, path, libc::O_WRONLY)?;
-    write(&file, value.as_bytes()).map(drop).during("write")
+    let procfs: OwnedFd = davit_sys::procfs::private()?;
+    let file = davit_sys::procfs::open(&procfs, path, libc::O_WRONLY)?;
+    write(&file, value.as_bytes()).map(drop).syscall("write")
 }

@@ -1,9 +1,9 @@
-//! Make and join namespaces, and start one process in them.
+//! Creating and joining namespaces, and starting one process in them.
 //!
-//! [`plan`] decides from `linux.namespaces` which namespaces the first process is born into, which
-//! it joins or leaves for later, and whether the kernel forces a second process ([`plan`]'s rule).
-//! [`launch`] makes the first process and lets it execute the init program; [`apply`] does the rest
-//! inside it. The two sides speak in [`handshake::Message`]s.
+//! [`plan`] decides from `linux.namespaces` which namespaces the first process is created in, which
+//! it joins or creates later, and whether a second process is needed. [`launch`] creates the first
+//! process, which executes the init program; [`apply`] performs the rest in it. Runtime and init
+//! communicate by [`davit_protocol::Message`]s.
 
 #![cfg_attr(
     test,
@@ -11,7 +11,10 @@
 )]
 
 mod apply;
-pub mod handshake;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod hint;
 pub mod id_maps;
 mod launch;
 pub mod net_devices;
@@ -21,11 +24,13 @@ mod sysctl;
 use std::ffi::CString;
 use std::fmt;
 
+use nix::errno::Errno;
 use oci_spec::runtime::LinuxNamespaceType;
 use serde::{Deserialize, Serialize};
 
 pub use apply::apply;
-pub use id_maps::{IdMaps, Mapping};
+pub use davit_sys::IdMapping;
+pub use id_maps::{IdMaps, MapWriter};
 pub use launch::{Launch, Program, SECTION as LAUNCH_SECTION, launch};
 pub use plan::{Host, Joined, Plan, join_running, plan};
 
@@ -51,6 +56,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::User,
+        Self::Pid,
+        Self::Network,
+        Self::Ipc,
+        Self::Uts,
+        Self::Time,
+        Self::Cgroup,
+        Self::Mount,
+    ];
+
     /// Its `CLONE_NEW*` flag.
     #[must_use]
     pub const fn flag(self) -> i32 {
@@ -60,7 +77,7 @@ impl Kind {
             Self::Network => libc::CLONE_NEWNET,
             Self::Ipc => libc::CLONE_NEWIPC,
             Self::Uts => libc::CLONE_NEWUTS,
-            Self::Time => sys::clone::NEWTIME as i32,
+            Self::Time => davit_sys::clone::NEWTIME as i32,
             Self::Cgroup => libc::CLONE_NEWCGROUP,
             Self::Mount => libc::CLONE_NEWNS,
         }
@@ -103,18 +120,21 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One step into the namespaces.
+/// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)): before a cgroup namespace
-    /// that is to begin there, or after one that begins above.
+    /// Enters a cgroup by writing "0" to its `cgroup.procs` (cgroups(7)): before creating a cgroup
+    /// namespace with that root, or after creating one with the parent as root.
     EnterCgroup {
         /// The slot that holds the open file.
         slot: u16,
     },
-    /// Waits until the runtime has had it put into its cgroup by somebody else: before there are id
-    /// maps, so that it is still the process of the user who asks.
+    /// Waits until systemd has moved it into its cgroup: before the id maps are written, so that it
+    /// is still a process of the calling user.
     AwaitCgroup,
+    /// Asks the runtime to move this process into its cgroup, and waits for that: at the limit of
+    /// the pids controller it could not have been created there.
+    RequestCgroup,
     /// `process.oomScoreAdj`, while /proc/self still belongs to the runtime's user (proc(5)).
     OomScoreAdj(i32),
     /// Joins a namespace by path (setns(2)).
@@ -123,47 +143,47 @@ pub enum Op {
         kind: Kind,
         /// The slot that holds its descriptor.
         slot: u16,
-        /// Where it is in config.json and on disk, for messages.
+        /// Its field and path, for messages.
         #[serde(skip)]
         origin: String,
     },
-    /// Joins all namespaces of `flags` of a running process at once (setns(2) with a pidfd).
+    /// Joins the namespaces `flags` of a running process at once (setns(2) with a pidfd).
     JoinProcess {
         /// The slot that holds the pidfd.
         slot: u16,
         /// `CLONE_NEW*`
         flags: i32,
     },
-    /// New namespaces for this process (unshare(2)).
+    /// Creates namespaces for this process (unshare(2)).
     Unshare(Vec<Kind>),
     /// Waits until the runtime has written the id maps of this process's new user namespace.
     AwaitIdMaps,
-    /// Becomes uid and gid 0 of the user namespace, as which the container is built.
-    BecomeRoot,
+    /// Becomes uid and gid 0 of the user namespace, which set up the container.
+    SetIdsToRoot,
     /// Offsets of the clocks of the new time namespace (time_namespaces(7)).
     TimeOffsets(CString),
-    /// Goes on in a second process: pid and time namespaces take effect in children only.
+    /// Continues in a second process: pid and time namespaces take effect only in children.
     Fork(Vec<Kind>),
-    /// The same without a copy of the memory: the first process sleeps until the second has executed.
+    /// The same without copying memory: the first process sleeps until the second has executed.
     Vfork,
-    /// Brings the loopback device of a new network namespace up.
+    /// Brings up the loopback device of a new network namespace.
     LoopbackUp,
-    /// Waits until the runtime has moved a network device here, and makes it what it was.
+    /// Waits until the runtime has moved a network device here, and restores its addresses.
     NetDevice {
-        /// Which of the plan's moves.
+        /// Index in the moves of the plan.
         number: u32,
-        /// Its name outside, as in config.json.
+        /// Its name on the host, as in config.json.
         device: String,
-        /// Its name here; `%d` at the end is for the kernel to number.
+        /// Its name in the container; the kernel replaces a final `%d` by a number.
         name: String,
-        /// The addresses that it loses on the way.
+        /// The addresses that it loses by the move.
         addresses: Vec<net_devices::Address>,
     },
     /// sethostname(2)
     Hostname(String),
     /// setdomainname(2)
     Domainname(CString),
-    /// Writes a namespaced kernel parameter, through a procfs of our own.
+    /// Writes a namespaced kernel parameter, through a private procfs.
     Sysctl {
         /// Its name in config.json.
         name: String,
@@ -175,12 +195,22 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether it waits for an answer of the runtime.
+    /// Advice for this operation's error, where the errno is not enough.
     #[must_use]
-    pub const fn asks(&self) -> bool {
+    pub fn hint(&self, errno: Errno) -> Option<String> {
+        hint::of(self, errno)
+    }
+
+    /// Whether it waits for the runtime.
+    #[must_use]
+    pub const fn needs_runtime(&self) -> bool {
         matches!(
             self,
-            Self::AwaitCgroup | Self::AwaitIdMaps | Self::Fork(_) | Self::NetDevice { .. }
+            Self::AwaitCgroup
+                | Self::RequestCgroup
+                | Self::AwaitIdMaps
+                | Self::Fork(_)
+                | Self::NetDevice { .. }
         )
     }
 }
@@ -192,6 +222,7 @@ impl fmt::Display for Op {
         match self {
             Self::EnterCgroup { .. } => f.write_str("enter the cgroup"),
             Self::AwaitCgroup => f.write_str("wait until it is in its cgroup"),
+            Self::RequestCgroup => f.write_str("have the runtime move it into the cgroup"),
             Self::OomScoreAdj(score) => write!(f, "process.oomScoreAdj {score}"),
             Self::Join { kind, origin, .. } if origin.is_empty() => {
                 write!(f, "join the {kind} namespace")
@@ -202,7 +233,7 @@ impl fmt::Display for Op {
             }
             Self::Unshare(kinds) => write!(f, "new namespaces: {}", list(kinds)),
             Self::AwaitIdMaps => f.write_str("wait for the id maps of the user namespace"),
-            Self::BecomeRoot => f.write_str("become root of the user namespace"),
+            Self::SetIdsToRoot => f.write_str("become root of the user namespace"),
             Self::TimeOffsets(text) => {
                 write!(
                     f,
@@ -210,10 +241,10 @@ impl fmt::Display for Op {
                     text.to_string_lossy().trim().replace('\n', ", ")
                 )
             }
-            Self::Vfork => f.write_str("go on in a second process"),
-            Self::Fork(kinds) if kinds.is_empty() => f.write_str("go on in a second process"),
+            Self::Vfork => f.write_str("continue in a second process"),
+            Self::Fork(kinds) if kinds.is_empty() => f.write_str("continue in a second process"),
             Self::Fork(kinds) => {
-                write!(f, "go on in a second process, new namespaces: {}", list(kinds))
+                write!(f, "continue in a second process, new namespaces: {}", list(kinds))
             }
             Self::LoopbackUp => f.write_str("loopback up"),
             Self::NetDevice { device, name, addresses, .. } => {
@@ -249,50 +280,55 @@ pub enum Error {
         /// The path.
         path: String,
     },
-    /// A field that needs a namespace which is not there.
+    /// A field that needs a namespace that the container does not have.
     #[error("{field}: needs a {kind} namespace in linux.namespaces")]
     Needs {
         /// Field of config.json.
         field: String,
-        /// What is missing.
+        /// The kind of namespace.
         kind: Kind,
     },
     /// A new user namespace without id mappings.
     #[error("{0}: a new user namespace needs at least one mapping")]
     NoMapping(&'static str),
-    /// The container is built by uid 0 of its user namespace.
-    #[error("{0}: container id 0 is not mapped, and the container is built as that id")]
+    /// Container id 0, which sets up the container, is not mapped.
+    #[error("{0}: container id 0 is not mapped, but sets up the container")]
     RootNotMapped(&'static str),
-    /// A mapping that the kernel would refuse.
+    /// An invalid mapping.
     #[error("{field}[{index}]: {reason}")]
     Mapping {
         /// `linux.uidMappings` or `linux.gidMappings`
         field: &'static str,
         /// Index in the list.
         index: usize,
-        /// What is wrong.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// Clock offsets can be set in a new namespace only.
+    /// Clock offsets with a joined time namespace.
     #[error(
         "linux.timeOffsets: the time namespace is joined by path: its offsets cannot be changed"
     )]
     TimeOffsetsOfJoined,
-    /// A clock that has no offset.
+    /// A clock without an offset.
     #[error("linux.timeOffsets[{0:?}]: only monotonic and boottime have an offset")]
     Clock(String),
-    /// A parameter that belongs to no namespace.
+    /// A parameter that is not namespaced.
     #[error("linux.sysctl[{0:?}]: is not a namespaced parameter: it would change the host")]
     Sysctl(String),
-    /// The hostname has a field of its own.
+    /// `kernel.hostname`, which has a field of its own.
     #[error("linux.sysctl[\"kernel.hostname\"]: conflicts with the field hostname; use that one")]
     SysctlHostname,
-    /// A string that the kernel cannot take.
+    /// `kernel.domainname`, with the field `domainname` set too.
+    #[error(
+        "linux.sysctl[\"kernel.domainname\"]: conflicts with the field domainname; use one of them"
+    )]
+    SysctlDomainname,
+    /// A string that the kernel does not accept.
     #[error("{field}: {reason}")]
     Text {
         /// Field of config.json.
         field: String,
-        /// What is wrong.
+        /// Why it is invalid.
         reason: &'static str,
     },
 }

@@ -45,6 +45,11 @@ fn swap(name: &str) -> String {
     name.chars().map(swapped).collect()
 }
 
+/// Whether this is the parameter of the field `domainname`, in any of its spellings.
+pub(crate) fn is_domainname(name: &str) -> bool {
+    dotted(name) == "kernel.domainname"
+}
+
 /// Plans one parameter; `has` tells whether the container has a namespace of its own of that kind.
 pub(crate) fn plan(name: &str, value: &str, has: impl Fn(Kind) -> bool) -> Result<Op, Error> {
     let field = || format!("linux.sysctl[{name:?}]");

@@ -1,16 +1,17 @@
-//! `process.execCPUAffinity` (sched_setaffinity(2)): for `exec` alone, and not for init (config.md).
+//! `process.execCPUAffinity` (sched_setaffinity(2)): for `exec` alone, and not for init
+//! (config.md).
 
 use nix::sched::CpuSet;
 use oci_spec::runtime::Process;
 
 use crate::{Error, Op, ranges};
 
-/// The processors on which a further process of a container is made, and on which it then runs.
+/// The CPUs on which an exec is created, and on which it then runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Affinity {
-    /// Before the container's cgroup is entered; `None` leaves it to the caller.
+    /// Before it enters the container's cgroup; `None` for no change.
     pub before: Option<Op>,
-    /// In the container's cgroup; `None` leaves it to the kernel.
+    /// In the container's cgroup; `None` for no change.
     pub after: Option<Op>,
 }
 
@@ -18,19 +19,19 @@ impl Affinity {
     /// Plans `process.execCPUAffinity`.
     ///
     /// # Errors
-    /// A list that is none, or with numbers that no set of processors holds.
+    /// An invalid list, or numbers that are too large for a CPU set.
     pub fn of(process: &Process) -> Result<Self, Error> {
         let spec = process.exec_cpu_affinity().as_ref();
         let op = |field: &'static str, list: Option<&String>| match list.map(String::as_str) {
             None | Some("") => Ok(None),
             Some(list) => ranges::parse(list, CpuSet::count())
-                .map(|cpus| Some(Op::Affinity { r#final: field == "final", cpus }))
+                .map(|cpus| Some(Op::Affinity { is_final: field == "final", cpus }))
                 .map_err(|reason| Error::Affinity { field, reason }),
         };
         let before = op("initial", spec.and_then(|spec| spec.initial().as_ref()))?;
         let after = op("final", spec.and_then(|spec| spec.cpu_affinity_final().as_ref()))?;
-        // Where only `initial` is given, nothing changes afterwards (config.md).
-        let any = before.is_none().then_some(Op::AnyProcessor);
+        // With `initial` alone the affinity does not change afterwards (config.md).
+        let any = before.is_none().then_some(Op::ResetAffinity);
         Ok(Self { before, after: after.or(any) })
     }
 }
@@ -53,7 +54,7 @@ mod tests {
     fn each_list_is_for_its_moment() {
         let initial = Some("process.execCPUAffinity.initial 7".to_owned());
         let last = Some("process.execCPUAffinity.final 0-3,7".to_owned());
-        let any = Some(Op::AnyProcessor.to_string());
+        let any = Some(Op::ResetAffinity.to_string());
         let both = json!({ "initial": "7", "final": "0-3,7" });
         assert_eq!(planned(both).unwrap(), [initial.clone(), last.clone()]);
         assert_eq!(planned(json!({ "initial": "7" })).unwrap(), [initial, None]);

@@ -49,13 +49,14 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// `CAP_SYS_ADMIN`, which installs seccomp filters where no_new_privs is off.
+/// `CAP_SYS_ADMIN`, which is needed for seccomp filters without no_new_privs.
 pub const SYS_ADMIN: u32 = 21;
 
-/// All capabilities that this program knows, as a mask.
+/// All known capabilities, as a mask.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
-/// The number of a capability, with or without `CAP_`, in any case; `None` for an unknown one.
+/// The number of a capability, with or without `CAP_`, in upper or lower case; `None` for an
+/// unknown one.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
     let name = name.to_ascii_uppercase();
@@ -63,7 +64,7 @@ pub fn number(name: &str) -> Option<u32> {
     NAMES.iter().position(|known| *known == bare).and_then(|at| u32::try_from(at).ok())
 }
 
-/// All names, as config.json writes them.
+/// All names, as in config.json.
 pub fn names() -> impl Iterator<Item = String> {
     NAMES.iter().map(|name| format!("CAP_{name}"))
 }
@@ -73,7 +74,7 @@ pub fn numbers(mask: u64) -> impl Iterator<Item = u32> {
     (0..64).filter(move |bit| mask & (1 << bit) != 0)
 }
 
-/// A set of config.json as a mask.
+/// A set in config.json as a mask.
 pub(crate) fn mask(set: Option<&Capabilities>) -> u64 {
     let bit = |name: &str| number(name).map_or(0, |number| 1u64 << number);
     set.into_iter().flatten().fold(0, |mask, capability| mask | bit(&capability.to_string()))

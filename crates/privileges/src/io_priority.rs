@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// The place of the process in the queues of block devices, in the kernel's numbers.
+/// Arguments of ioprio_set(2), in the kernel's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoPriority {
     /// `IOPRIO_CLASS_*`
@@ -17,8 +17,7 @@ pub struct IoPriority {
 }
 
 impl IoPriority {
-    /// # Errors
-    /// A priority that is none of the eight: the kernel would take its higher bits for hints.
+    /// Refuses priorities above 7: the kernel would take their higher bits for hints.
     pub(crate) fn of(spec: &LinuxIOPriority) -> Result<Self, Error> {
         let class = match spec.class() {
             IOPriorityClass::IoprioClassRt => 1,

@@ -1,17 +1,17 @@
-//! Labels of the security modules: what the program is to them once it is executed.
+//! Labels of security modules, for the program that is executed.
 
 use std::ffi::CString;
 use std::fmt;
 
+use davit_sys::{OsContext, procfs};
 use nix::errno::Errno;
 use nix::unistd::write;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
-use sys::{During, procfs};
 
 use crate::{Error, Op};
 
-/// The security modules that are on in this kernel.
+/// The enabled security modules of this kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecurityModules {
     /// AppArmor.
@@ -21,46 +21,45 @@ pub struct SecurityModules {
 }
 
 impl SecurityModules {
-    /// Whether anything of this process has to do with one of them.
+    /// Whether the process has a label or profile.
     #[must_use]
-    pub fn matter_to(process: &Process) -> bool {
+    pub fn are_used_by(process: &Process) -> bool {
         profile(process).is_some() || label(process).is_some()
     }
 }
 
-/// What a process tells the kernel of its next exec, or of the keys that it makes (proc(5),
-/// /proc/PID/attr).
+/// An attribute of a process for its next execve(2), or for new keys (proc(5), /proc/PID/attr).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Attribute {
-    /// The AppArmor profile that the next exec enters.
+    /// The AppArmor profile after the next execve(2).
     AppArmor,
-    /// The SELinux context of the next exec.
+    /// The SELinux context after the next execve(2).
     Selinux,
-    /// The SELinux context of keyrings made from now on; empty is the process's own again.
+    /// The SELinux context of new keyrings; empty for that of the process.
     SelinuxKeys,
 }
 
-/// The profile of AppArmor that makes no difference.
+/// The profile of AppArmor without confinement.
 const UNCONFINED: &str = "unconfined";
 
-fn given(text: &Option<String>) -> Option<&str> {
+fn non_empty(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
 fn profile(process: &Process) -> Option<&str> {
-    given(process.apparmor_profile())
+    non_empty(process.apparmor_profile())
 }
 
 fn label(process: &Process) -> Option<&str> {
-    given(process.selinux_label())
+    non_empty(process.selinux_label())
 }
 
-/// The labels of the next exec.
+/// Plans the labels of the next execve(2).
 pub(crate) fn plan(process: &Process, modules: SecurityModules) -> Result<Vec<Op>, Error> {
     let mut ops = Vec::new();
     match profile(process) {
         None => {}
-        // Without the module nothing is confined.
+        // Without the module nothing is confined anyway.
         Some(UNCONFINED) if !modules.apparmor => {}
         Some(_) if !modules.apparmor => {
             return Err(Error::NoModule { field: "process.apparmorProfile", module: "AppArmor" });
@@ -73,8 +72,8 @@ pub(crate) fn plan(process: &Process, modules: SecurityModules) -> Result<Vec<Op
     Ok(ops)
 }
 
-/// The steps around the making of a session keyring, which is to have the program's label: what
-/// has that label may then use it.
+/// The operations around the creation of a session keyring, which gets the label of the program, so
+/// that the program may use it.
 pub(crate) fn around_keyring(
     process: &Process,
     modules: SecurityModules,
@@ -104,26 +103,26 @@ pub(crate) fn show(
     attribute: Attribute,
     label: &CString,
 ) -> fmt::Result {
-    // Engines know an error of a label by the file in backquotes.
+    // Engines recognise an error of a label by the file in backquotes.
     match attribute {
         Attribute::AppArmor => write!(f, "process.apparmorProfile {label:?}"),
         Attribute::Selinux => {
             write!(f, "process.selinuxLabel {label:?}: write `/proc/self/attr/exec`")
         }
-        Attribute::SelinuxKeys if label.is_empty() => f.write_str("keyrings get the usual label"),
+        Attribute::SelinuxKeys if label.is_empty() => f.write_str("keyrings get the default label"),
         Attribute::SelinuxKeys => {
             write!(f, "process.selinuxLabel {label:?} of the session keyring")
         }
     }
 }
 
-/// Writes the attribute through a procfs that nobody can have put anything over (CVE-2019-16884),
-/// and by number: only the process itself may write, and `self` is a symbolic link.
-pub(crate) fn apply(attribute: Attribute, label: &CString) -> Result<(), sys::Error> {
+/// Writes the attribute through a private procfs, on which nothing can be mounted (CVE-2019-16884),
+/// and by pid: only the process itself may write, and `self` is a symbolic link.
+pub(crate) fn apply(attribute: Attribute, label: &CString) -> Result<(), davit_sys::Error> {
     let procfs = procfs::private()?;
     let open = |name: &str| {
         let path = CString::new(format!("{}/attr/{name}", std::process::id()));
-        let path = path.map_err(|_| sys::Error::new("openat2", Errno::EINVAL))?;
+        let path = path.map_err(|_| davit_sys::Error::new("openat2", Errno::EINVAL))?;
         procfs::open(&procfs, &path, libc::O_WRONLY)
     };
     let mut command = Vec::new();
@@ -131,8 +130,8 @@ pub(crate) fn apply(attribute: Attribute, label: &CString) -> Result<(), sys::Er
         Attribute::AppArmor => {
             command.extend(b"exec ");
             match open("apparmor/exec") {
-                // Linux before 5.8, where all modules share one file.
-                Err(sys::Error { errno: Errno::ENOENT, .. }) => open("exec")?,
+                // Before Linux 5.8 all modules share one file.
+                Err(davit_sys::Error { errno: Errno::ENOENT, .. }) => open("exec")?,
                 opened => opened?,
             }
         }
@@ -141,10 +140,10 @@ pub(crate) fn apply(attribute: Attribute, label: &CString) -> Result<(), sys::Er
     };
     command.extend(label.as_bytes());
     if command.is_empty() {
-        // What begins with a newline sets back; nothing at all might not reach the module.
+        // A newline resets the attribute; an empty write may not reach the module.
         command.push(b'\n');
     }
-    write(&file, &command).map(drop).during("write")
+    write(&file, &command).map(drop).syscall("write")
 }
 
 #[cfg(test)]
@@ -162,7 +161,7 @@ mod tests {
         serde_json::from_value(process).unwrap()
     }
 
-    fn story(extra: Value, modules: SecurityModules) -> Result<Vec<String>, String> {
+    fn listing(extra: Value, modules: SecurityModules) -> Result<Vec<String>, String> {
         let ops = plan(&process(extra), modules).map_err(|error| error.to_string())?;
         Ok(ops.iter().map(ToString::to_string).collect())
     }
@@ -171,24 +170,27 @@ mod tests {
     fn labels_are_those_of_config_json() {
         let both = json!({ "apparmorProfile": "web", "selinuxLabel": "u:r:t:s0" });
         assert_eq!(
-            story(both, BOTH).unwrap(),
+            listing(both, BOTH).unwrap(),
             [
                 "process.apparmorProfile \"web\"",
                 "process.selinuxLabel \"u:r:t:s0\": write `/proc/self/attr/exec`"
             ]
         );
         let unconfined = || json!({ "apparmorProfile": "unconfined" });
-        assert_eq!(story(unconfined(), BOTH).unwrap(), ["process.apparmorProfile \"unconfined\""]);
-        assert_eq!(story(unconfined(), NONE).unwrap().len(), 0);
+        assert_eq!(
+            listing(unconfined(), BOTH).unwrap(),
+            ["process.apparmorProfile \"unconfined\""]
+        );
+        assert_eq!(listing(unconfined(), NONE).unwrap().len(), 0);
         let empty = json!({ "apparmorProfile": "", "selinuxLabel": "" });
-        assert!(!SecurityModules::matter_to(&process(empty.clone())));
-        assert_eq!(story(empty, NONE).unwrap().len(), 0);
-        assert!(SecurityModules::matter_to(&process(json!({ "selinuxLabel": "x" }))));
+        assert!(!SecurityModules::are_used_by(&process(empty.clone())));
+        assert_eq!(listing(empty, NONE).unwrap().len(), 0);
+        assert!(SecurityModules::are_used_by(&process(json!({ "selinuxLabel": "x" }))));
     }
 
     #[test]
     fn without_the_module_they_are_refused_by_name() {
-        let refused = |extra| story(extra, NONE).unwrap_err();
+        let refused = |extra| listing(extra, NONE).unwrap_err();
         assert_eq!(
             refused(json!({ "apparmorProfile": "web" })),
             "process.apparmorProfile: this kernel has no AppArmor"
@@ -197,7 +199,7 @@ mod tests {
             refused(json!({ "selinuxLabel": "x" })),
             "process.selinuxLabel: this kernel has no SELinux"
         );
-        let nul = story(json!({ "apparmorProfile": "a\0b" }), BOTH).unwrap_err();
+        let nul = listing(json!({ "apparmorProfile": "a\0b" }), BOTH).unwrap_err();
         assert_eq!(nul, "process.apparmorProfile: contains a NUL byte");
     }
 
@@ -214,17 +216,17 @@ mod tests {
     #[test]
     fn a_keyring_gets_the_label_and_nothing_after_it() {
         let ring = || Op::JoinSessionKeyring(c"_ses.x".to_owned());
-        let story = |extra| -> Vec<String> {
+        let listing = |extra| -> Vec<String> {
             let ops = around_keyring(&process(extra), BOTH, ring()).unwrap();
             ops.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(story(json!({})), ["session keyring _ses.x"]);
+        assert_eq!(listing(json!({})), ["session keyring _ses.x"]);
         assert_eq!(
-            story(json!({ "selinuxLabel": "t" })),
+            listing(json!({ "selinuxLabel": "t" })),
             [
                 "process.selinuxLabel \"t\" of the session keyring",
                 "session keyring _ses.x",
-                "keyrings get the usual label"
+                "keyrings get the default label"
             ]
         );
     }

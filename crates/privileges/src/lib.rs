@@ -1,8 +1,8 @@
-//! What a container's process may do: capabilities, ids, limits, no_new_privs, keyring.
+//! Privileges of a container's process: capabilities, ids, limits, no_new_privs, keyring.
 //!
-//! [`plan`] turns `process` of config.json into an ordered list of [`Op`]s; [`apply`] performs
-//! them in the process that will become the container's. `exec` and init use the same list, so
-//! that the one is never weaker than the other.
+//! [`plan`] turns `process` of config.json into an ordered list of [`Op`]s; [`apply`] performs them
+//! in the process that executes the user's program. `exec` and init use the same list, so that
+//! neither is weaker than the other.
 
 #![cfg_attr(
     test,
@@ -12,6 +12,7 @@
 pub mod affinity;
 mod apply;
 pub mod capability;
+mod hint;
 pub mod io_priority;
 mod label;
 pub mod memory_policy;
@@ -20,6 +21,7 @@ mod ranges;
 pub mod rlimit;
 pub mod scheduler;
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt;
 
@@ -30,14 +32,14 @@ pub use apply::apply;
 pub use label::{Attribute, SecurityModules};
 pub use plan::{Host, Plan, plan};
 
-/// One step of confinement.
+/// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// A session keyring of the container's own (keyctl(2)); a kernel without keyrings is fine.
+    /// Creates and joins a session keyring (keyctl(2)); ignored by a kernel without keyrings.
     JoinSessionKeyring(CString),
-    /// A label of a security module.
+    /// Sets a label of a security module.
     Label {
-        /// What is labelled.
+        /// The attribute.
         attribute: Attribute,
         /// The label.
         label: CString,
@@ -54,35 +56,35 @@ pub enum Op {
         name: String,
         /// Its number in the kernel.
         resource: u32,
-        /// The limit that is enforced.
+        /// The soft limit.
         soft: u64,
-        /// The ceiling of the soft limit.
+        /// The hard limit.
         hard: u64,
     },
     /// Scheduling policy and its parameters (sched_setattr(2)).
     Scheduler(scheduler::Scheduler),
-    /// Class and priority of input and output (ioprio_set(2)).
+    /// I/O class and priority (ioprio_set(2)).
     IoPriority(io_priority::IoPriority),
-    /// The NUMA nodes that memory is taken from (set_mempolicy(2)).
+    /// NUMA memory policy (set_mempolicy(2)).
     MemoryPolicy(memory_policy::MemoryPolicy),
-    /// All processors of the cpuset (sched_setaffinity(2)). Since Linux 6.2 a cpuset lets a process no longer out of
-    /// what its caller, or a service manager, had confined it to.
-    AnyProcessor,
-    /// The processors to run on (sched_setaffinity(2)), of `exec` alone.
+    /// Resets the affinity to all CPUs of the cpuset (sched_setaffinity(2)): since Linux 6.2 the
+    /// affinity of the caller would still apply in another cpuset.
+    ResetAffinity,
+    /// The CPUs to run on (sched_setaffinity(2)), only for `exec`.
     Affinity {
-        /// Whether it is the list for after the change of cgroup.
-        r#final: bool,
-        /// The processors, as a mask.
+        /// Whether it is `final`, for after the change of cgroup.
+        is_final: bool,
+        /// The CPUs, as a mask.
         cpus: Vec<u64>,
     },
-    /// The standard streams belong to the container's user (fchown(2)), so that it may reopen
-    /// them through /proc/self/fd; streams that cannot change hands stay as they are.
-    OwnStandardStreams(u32),
-    /// No exec grants anything any more (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+    /// Changes the owner of the standard streams to the container's user (fchown(2)), who may
+    /// reopen them through /proc/self/fd; ignored for streams whose owner cannot be changed.
+    ChownStandardStreams(u32),
+    /// execve(2) grants no privileges any more (prctl(2), `PR_SET_NO_NEW_PRIVS`).
     NoNewPrivileges,
-    /// The bounding set shrinks to this mask.
+    /// Reduces the bounding set to this mask.
     Bounding(u64),
-    /// Permitted capabilities outlive the change of user (prctl(2), `PR_SET_KEEPCAPS`).
+    /// Permitted capabilities survive the change of uid (prctl(2), `PR_SET_KEEPCAPS`).
     KeepCapabilities,
     /// Supplementary groups, exactly these (setgroups(2)).
     Groups(Vec<u32>),
@@ -93,7 +95,7 @@ pub enum Op {
         /// Group id.
         gid: u32,
     },
-    /// What is permitted is effective again, for the steps that are left after the change of user.
+    /// Makes permitted capabilities effective again, for the operations after the change of uid.
     RaiseEffective,
     /// The capability sets that the process executes with (capset(2), `PR_CAP_AMBIENT`).
     Capabilities {
@@ -124,17 +126,17 @@ impl fmt::Display for Op {
             Self::Scheduler(scheduler) => write!(f, "process.scheduler {scheduler}"),
             Self::IoPriority(priority) => write!(f, "process.ioPriority {priority}"),
             Self::MemoryPolicy(policy) => write!(f, "linux.memoryPolicy {policy}"),
-            Self::AnyProcessor => f.write_str("run on any processor of the cpuset"),
-            Self::Affinity { r#final, cpus } => {
-                let moment = if *r#final { "final" } else { "initial" };
-                write!(f, "process.execCPUAffinity.{moment} {}", ranges::List(cpus))
+            Self::ResetAffinity => f.write_str("run on any CPU of the cpuset"),
+            Self::Affinity { is_final, cpus } => {
+                let list = if *is_final { "final" } else { "initial" };
+                write!(f, "process.execCPUAffinity.{list} {}", ranges::List(cpus))
             }
-            Self::OwnStandardStreams(uid) => write!(f, "standard streams belong to uid {uid}"),
+            Self::ChownStandardStreams(uid) => write!(f, "chown standard streams to uid {uid}"),
             Self::NoNewPrivileges => f.write_str("process.noNewPrivileges"),
             Self::Bounding(mask) => {
                 write!(f, "process.capabilities.bounding {}", capability::Names(*mask))
             }
-            Self::KeepCapabilities => f.write_str("keep capabilities over the change of user"),
+            Self::KeepCapabilities => f.write_str("keep capabilities across the change of uid"),
             Self::Groups(groups) => write!(f, "process.user.additionalGids {groups:?}"),
             Self::Ids { uid, gid } => write!(f, "process.user.uid {uid}, gid {gid}"),
             Self::RaiseEffective => f.write_str("make permitted capabilities effective"),
@@ -151,24 +153,10 @@ impl fmt::Display for Op {
 }
 
 impl Op {
-    /// Whether it says on which processors the process runs.
+    /// Advice for this operation's error, where the errno is not enough.
     #[must_use]
-    pub const fn says_where_to_run(&self) -> bool {
-        matches!(self, Self::AnyProcessor | Self::Affinity { .. })
-    }
-
-    /// What the user can do about this step's error, where the errno alone does not say it.
-    #[must_use]
-    pub fn hint(&self, errno: Errno) -> Option<&'static str> {
-        match (self, errno) {
-            (Self::Label { attribute: Attribute::AppArmor, .. }, Errno::ENOENT) => {
-                Some("the profile is not loaded: apparmor_parser --replace FILE")
-            }
-            (Self::Label { attribute: Attribute::Selinux, .. }, Errno::EINVAL) => {
-                Some("the loaded policy does not know this label")
-            }
-            _ => None,
-        }
+    pub fn hint(&self, errno: Errno) -> Option<Cow<'static, str>> {
+        hint::of(self, errno)
     }
 }
 
@@ -195,7 +183,7 @@ pub enum Error {
         /// Hard limit.
         hard: u64,
     },
-    /// 4294967295 means "no change" to the kernel, so it is nobody's id.
+    /// 4294967295, which means "no change" to the kernel.
     #[error("{field}: {id} is not a valid id")]
     Id {
         /// Field of config.json.
@@ -211,37 +199,37 @@ pub enum Error {
         "process.user.additionalGids: the user namespace denies setgroups (its group ids were mapped without privilege)"
     )]
     GroupsDenied,
-    /// The spec has one personality flag-less form.
+    /// A personality flag, of which the specification has none.
     #[error("linux.personality.flags: {0:?} is not supported: the spec defines no flag")]
     PersonalityFlag(String),
-    /// A scheduling parameter that the kernel would refuse, or take for another.
+    /// A scheduling parameter that the kernel would refuse, or take for another value.
     #[error("process.scheduler.{field}: {reason}")]
     Scheduler {
         /// Field of the object.
         field: &'static str,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
     /// There are eight I/O priorities.
     #[error("process.ioPriority.priority: {0} is not within 0..=7")]
     IoPriority(i64),
-    /// A memory policy that no kernel takes.
+    /// A memory policy that every kernel refuses.
     #[error("linux.memoryPolicy.{field}: {reason}")]
     MemoryPolicy {
         /// Field of the object.
         field: &'static str,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// A list of processors that is none.
+    /// An invalid list of CPUs.
     #[error("process.execCPUAffinity.{field}: {reason}")]
     Affinity {
         /// Field of the object.
         field: &'static str,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// A label for a security module that is not there.
+    /// A label for a security module that the kernel does not have.
     #[error("{field}: this kernel has no {module}")]
     NoModule {
         /// Field of config.json.
@@ -249,7 +237,7 @@ pub enum Error {
         /// The module.
         module: &'static str,
     },
-    /// A string with a NUL byte cannot be given to the kernel.
+    /// A string with a NUL byte.
     #[error("{0}: contains a NUL byte")]
     Nul(&'static str),
 }

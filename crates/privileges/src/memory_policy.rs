@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ranges};
 
-/// On which NUMA nodes the process's memory is, in the kernel's numbers.
+/// Arguments of set_mempolicy(2), in the kernel's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPolicy {
     /// `MPOL_*`
@@ -18,8 +18,8 @@ pub struct MemoryPolicy {
     pub nodes: Vec<u64>,
 }
 
-/// The most nodes that any architecture's kernel is built for (`CONFIG_NODES_SHIFT`).
-const NODES: usize = 1024;
+/// Maximum number of nodes of all architectures (`CONFIG_NODES_SHIFT`).
+const MAX_NODES: usize = 1024;
 
 /// The modes and their numbers (linux/mempolicy.h).
 pub const MODES: [(MemoryPolicyModeType, u32); 7] = [
@@ -44,15 +44,14 @@ const RELATIVE_NODES: u32 = 1 << 14;
 const STATIC_NODES: u32 = 1 << 15;
 
 impl MemoryPolicy {
-    /// # Errors
-    /// A field that the kernel would refuse whatever nodes it has, or not heed.
+    /// Refuses fields that the kernel refuses on all hosts, or ignores.
     pub(crate) fn of(spec: &LinuxMemoryPolicy) -> Result<Self, Error> {
         let wrong = |field: &'static str, reason: String| Error::MemoryPolicy { field, reason };
         let mode = spec.mode();
         let number =
             MODES.iter().find(|(known, _)| *known == mode).map_or(0, |(_, number)| *number);
         let text = spec.nodes().as_deref().unwrap_or_default();
-        let nodes = ranges::parse(text, NODES).map_err(|reason| wrong("nodes", reason))?;
+        let nodes = ranges::parse(text, MAX_NODES).map_err(|reason| wrong("nodes", reason))?;
         let flags = spec.flags().iter().flatten().fold(0, |flags, flag| flags | bit(*flag));
         use MemoryPolicyModeType as Mode;
         match (mode, nodes.is_empty()) {
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_mode_with_what_it_has() {
-        for (mode, nodes, flags, story) in [
+        for (mode, nodes, flags, listing) in [
             ("DEFAULT", "", &[][..], "MPOL_DEFAULT"),
             ("LOCAL", "", &[], "MPOL_LOCAL"),
             ("PREFERRED", "", &[], "MPOL_PREFERRED"),
@@ -129,7 +128,7 @@ mod tests {
                 "MPOL_WEIGHTED_INTERLEAVE|MPOL_F_RELATIVE_NODES nodes 0-1",
             ),
         ] {
-            assert_eq!(planned(mode, nodes, flags).unwrap(), story);
+            assert_eq!(planned(mode, nodes, flags).unwrap(), listing);
         }
     }
 

@@ -1,4 +1,4 @@
-//! `process` of config.json -> the steps of confinement.
+//! Planning: `process` of config.json -> operations.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -14,31 +14,31 @@ use crate::memory_policy::MemoryPolicy;
 use crate::scheduler::Scheduler;
 use crate::{Error, Op, rlimit};
 
-/// What the planner must know of this machine and of the runtime's own rights.
+/// The facts of the host and of the runtime's privileges that planning needs.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Capabilities that can be granted here: the runtime's permitted ones, or all that the kernel
-    /// knows where the container has a user namespace of its own.
+    /// Capabilities that can be granted: the runtime's permitted ones, or all of the kernel if the
+    /// container has a user namespace of its own.
     pub grantable: u64,
     /// Whether setgroups(2) works in the container's user namespace.
     pub setgroups: bool,
-    /// The caller's supplementary groups stay, whatever config.json says of them.
+    /// Whether the caller's supplementary groups are kept, regardless of config.json.
     pub keep_groups: bool,
-    /// The security modules; not looked for where [`SecurityModules::matter_to`] says no.
+    /// The security modules; only read if [`SecurityModules::are_used_by`] the process.
     pub security: SecurityModules,
-    /// Name of the session keyring to make; `None` leaves the caller's.
+    /// Name of the new session keyring; `None` to keep the caller's.
     pub keyring: Option<String>,
 }
 
-/// The steps, and where a seccomp filter goes between them.
+/// The operations, and the position of a seccomp filter among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The steps in their order.
+    /// The operations in order.
     pub ops: Vec<Op>,
-    /// Index of the step before which the filter is installed: at the very end with
-    /// no_new_privs; otherwise while CAP_SYS_ADMIN, which the kernel then asks for, is still here.
+    /// Index of the operation before which the filter is installed: at the end with no_new_privs;
+    /// otherwise before CAP_SYS_ADMIN is lost, which the kernel requires then.
     pub seccomp_before: usize,
-    /// What was asked for and cannot be granted; the spec wants a warning and no failure.
+    /// Capabilities that cannot be granted: the specification requires a warning, and no error.
     pub warnings: Vec<String>,
 }
 
@@ -63,22 +63,22 @@ pub fn plan(
     ops.extend(domain(personality)?);
     ops.extend(user_mask(process.user())?);
     ops.extend(rlimits(process)?);
-    // After the limits, which may allow it, and before the rights to it go.
+    // After the limits, which may allow it, and before the capabilities are lost.
     ops.extend(process.scheduler().as_ref().map(Scheduler::of).transpose()?.map(Op::Scheduler));
     ops.extend(process.io_priority().as_ref().map(IoPriority::of).transpose()?.map(Op::IoPriority));
     ops.extend(memory_policy.map(MemoryPolicy::of).transpose()?.map(Op::MemoryPolicy));
     let (ids, groups) = identity(process.user(), host)?;
     let no_new_privileges = process.no_new_privileges() == Some(true);
     if process.user().uid() != 0 {
-        ops.push(Op::OwnStandardStreams(process.user().uid()));
+        ops.push(Op::ChownStandardStreams(process.user().uid()));
     }
     if no_new_privileges {
         ops.push(Op::NoNewPrivileges);
     }
     let mut sets = Sets::of(process, host.grantable);
     if host.keep_groups && process.user().additional_gids().iter().flatten().next().is_some() {
-        let words = "process.user.additionalGids: not set: the caller's groups are kept";
-        sets.warnings.push(words.to_owned());
+        let warning = "process.user.additionalGids: not set: the caller's groups are kept";
+        sets.warnings.push(warning.to_owned());
     }
     ops.push(Op::Bounding(sets.bounding));
     let leaves_root = process.user().uid() != 0;
@@ -88,7 +88,7 @@ pub fn plan(
     ops.extend(groups);
     ops.push(ids);
     if leaves_root {
-        // The change of user emptied the effective set (capabilities(7)).
+        // The change of uid clears the effective set (capabilities(7)).
         ops.push(Op::RaiseEffective);
     }
     let before_capabilities = ops.len();
@@ -115,8 +115,7 @@ fn domain(personality: Option<&LinuxPersonality>) -> Result<Option<Op>, Error> {
     })))
 }
 
-/// The umask that a container gets when none is asked for: runc's and crun's, not the caller's,
-/// which is no business of the container's.
+/// The default umask, as in runc and crun: the container does not inherit the caller's.
 const DEFAULT_UMASK: u32 = 0o022;
 
 fn user_mask(user: &User) -> Result<Option<Op>, Error> {
@@ -160,7 +159,7 @@ fn identity(user: &User, host: &Host) -> Result<(Op, Option<Op>), Error> {
     if host.keep_groups {
         return Ok((ids, None));
     }
-    // The group that it has anyway need not be set: engines name it.
+    // Engines list the primary group too, which need not be set.
     let more = groups.iter().any(|group| *group != user.gid());
     match (host.setgroups, more) {
         (true, _) => Ok((ids, Some(Op::Groups(groups)))),
@@ -180,31 +179,36 @@ struct Sets {
 }
 
 impl Sets {
-    /// Without the `capabilities` object the process gets none: what config.json does not grant
-    /// is not granted.
+    /// Without the `capabilities` object the process has none.
     fn of(process: &Process, grantable: u64) -> Self {
-        let mut warnings = Vec::new();
-        let mut reduce = |name: &str, wanted: u64, possible: u64, why: &str| {
-            let lost = wanted & !possible;
-            if lost != 0 {
-                warnings.push(format!("process.capabilities.{name}: {} {why}", Names(lost)));
-            }
-            wanted & possible
-        };
-        let given = process.capabilities().as_ref();
+        let spec = process.capabilities().as_ref();
         let mask = |set: Option<&_>| capability::mask(set);
-        let here = "cannot be granted here";
-        let bounding = mask(given.and_then(|sets| sets.bounding().as_ref()));
-        let bounding = reduce("bounding", bounding, grantable, here);
-        let permitted = mask(given.and_then(|sets| sets.permitted().as_ref()));
-        let permitted = reduce("permitted", permitted, grantable, here);
-        let effective = mask(given.and_then(|sets| sets.effective().as_ref()));
-        let effective = reduce("effective", effective, permitted, "is not permitted");
-        let inheritable = mask(given.and_then(|sets| sets.inheritable().as_ref()));
-        let inheritable = reduce("inheritable", inheritable, grantable, here);
-        let ambient = mask(given.and_then(|sets| sets.ambient().as_ref()));
-        let possible = permitted & inheritable;
-        let ambient = reduce("ambient", ambient, possible, "is not permitted and inheritable");
+        let bounding = mask(spec.and_then(|sets| sets.bounding().as_ref()));
+        let permitted = mask(spec.and_then(|sets| sets.permitted().as_ref()));
+        let effective = mask(spec.and_then(|sets| sets.effective().as_ref()));
+        let inheritable = mask(spec.and_then(|sets| sets.inheritable().as_ref()));
+        let ambient = mask(spec.and_then(|sets| sets.ambient().as_ref()));
+        let mut warnings = Vec::new();
+        let mut warn = |sets: &str, lost: u64, why: &str| {
+            if lost != 0 {
+                warnings.push(format!("process.capabilities{sets}: {} {why}", Names(lost)));
+            }
+        };
+        // Once, even if it is in several sets.
+        let all = bounding | permitted | effective | inheritable | ambient;
+        warn("", all & !grantable, "cannot be granted here");
+        let possible = permitted & grantable;
+        warn(".effective", effective & grantable & !permitted, "is not permitted");
+        // For root execve(2) grants the permitted capabilities without ambient ones
+        // (capabilities(7)), so nothing is lost if an engine, such as buildah, requests ambient
+        // capabilities without inheritable ones.
+        let lossless = if process.user().uid() == 0 { possible } else { 0 };
+        let raised = possible & inheritable;
+        let lost = ambient & grantable & !(raised | lossless);
+        warn(".ambient", lost, "is not permitted and inheritable");
+        let (bounding, permitted, inheritable) =
+            (bounding & grantable, possible, inheritable & grantable);
+        let (effective, ambient) = (effective & possible, ambient & raised);
         Self { bounding, effective, permitted, inheritable, ambient, warnings }
     }
 }
@@ -235,7 +239,7 @@ mod tests {
         plan(&process(extra), None, None, &HOST)
     }
 
-    fn story(plan: &Plan) -> Vec<String> {
+    fn listing(plan: &Plan) -> Vec<String> {
         plan.ops.iter().map(ToString::to_string).collect()
     }
 
@@ -247,12 +251,12 @@ mod tests {
             "capabilities": { "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"] },
         }))
         .unwrap();
-        insta::assert_snapshot!(story(&plan).join("\n"), @r"
+        insta::assert_snapshot!(listing(&plan).join("\n"), @r"
         process.user.umask 0077
-        standard streams belong to uid 1000
+        chown standard streams to uid 1000
         process.noNewPrivileges
         process.capabilities.bounding KILL
-        keep capabilities over the change of user
+        keep capabilities across the change of uid
         process.user.additionalGids [5, 6]
         process.user.uid 1000, gid 100
         make permitted capabilities effective
@@ -284,14 +288,16 @@ mod tests {
             "permitted": ["CAP_CHOWN", "CAP_BPF"], "effective": ["CAP_CHOWN"],
             "ambient": ["CAP_CHOWN"],
         } });
-        let plan = plan(&process(wanted), None, None, &host).unwrap();
-        assert_eq!(
-            plan.warnings,
-            [
-                "process.capabilities.permitted: BPF cannot be granted here",
-                "process.capabilities.ambient: CHOWN is not permitted and inheritable"
-            ]
-        );
+        let of = |user: u32| {
+            let mut wanted = wanted.clone();
+            wanted["user"] = json!({ "uid": user, "gid": 0 });
+            plan(&process(wanted), None, None, &host).unwrap().warnings
+        };
+        let permitted = "process.capabilities: BPF cannot be granted here";
+        let ambient = "process.capabilities.ambient: CHOWN is not permitted and inheritable";
+        assert_eq!(of(1000), [permitted, ambient]);
+        // Root's programs need none.
+        assert_eq!(of(0), [permitted]);
     }
 
     #[test]

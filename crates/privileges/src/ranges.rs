@@ -1,11 +1,9 @@
-//! Lists of processors and of memory nodes: `0-3,7`.
+//! Lists of CPUs and of memory nodes: `0-3,7`.
 
 use std::fmt;
 
-/// The mask of a list, without words of zeroes at its end; no text is no number.
-///
-/// # Errors
-/// What is wrong with the list: an entry that is neither `N` nor `N-M`, a number of `limit` or more.
+/// The mask of a list, without final words of zeroes; an empty text is an empty list. All numbers
+/// must be below `limit`.
 pub(crate) fn parse(list: &str, limit: usize) -> Result<Vec<u64>, String> {
     let mut mask = Vec::new();
     if list.is_empty() {
@@ -36,7 +34,7 @@ fn number(text: &str) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Prints a mask as the list that it is.
+/// Displays a mask as a list.
 pub(crate) struct List<'a>(pub(crate) &'a [u64]);
 
 impl fmt::Display for List<'_> {

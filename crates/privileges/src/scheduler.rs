@@ -7,26 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// How the process is scheduled, in the kernel's numbers.
+/// Arguments of sched_setattr(2). Its display is for `davit explain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scheduler {
-    /// `SCHED_*`
-    pub policy: u32,
-    /// `SCHED_FLAG_*`
-    pub flags: u64,
-    /// Nice value.
-    pub nice: i32,
-    /// Static priority, of the real-time policies.
-    pub priority: u32,
-    /// Nanoseconds of `SCHED_DEADLINE`, as the two that follow.
-    pub runtime: u64,
-    /// See `runtime`.
-    pub deadline: u64,
-    /// See `runtime`.
-    pub period: u64,
-}
+pub struct Scheduler(pub(crate) davit_sys::sched::Scheduler);
 
-/// The policies of Linux. `SCHED_ISO` of the spec has a number reserved, and no code.
+/// The policies of Linux. `SCHED_ISO` of the spec has a reserved number, but is not implemented.
 const POLICIES: [(LinuxSchedulerPolicy, &str, i32); 6] = [
     (LinuxSchedulerPolicy::SchedOther, "SCHED_OTHER", libc::SCHED_OTHER),
     (LinuxSchedulerPolicy::SchedFifo, "SCHED_FIFO", libc::SCHED_FIFO),
@@ -36,12 +21,11 @@ const POLICIES: [(LinuxSchedulerPolicy, &str, i32); 6] = [
     (LinuxSchedulerPolicy::SchedDeadline, "SCHED_DEADLINE", libc::SCHED_DEADLINE),
 ];
 
-/// The lowest `runtime` in nanoseconds: the kernel counts deadlines in units of 1024 (sched(7)).
-const SHORTEST_RUNTIME: u64 = 1024;
+/// Minimum of `runtime` in nanoseconds: the kernel counts deadlines in units of 1024 (sched(7)).
+const MIN_RUNTIME: u64 = 1024;
 
 impl Scheduler {
-    /// # Errors
-    /// A field that the kernel would refuse, or silently take for another value.
+    /// Refuses fields that the kernel would refuse, or silently take for another value.
     pub(crate) fn of(spec: &Spec) -> Result<Self, Error> {
         let wrong = |field: &'static str, reason: String| Err(Error::Scheduler { field, reason });
         let policy = POLICIES.iter().find(|(policy, ..)| policy == spec.policy());
@@ -67,7 +51,7 @@ impl Scheduler {
             }
             _ => {}
         }
-        let scheduler = Self {
+        let scheduler = Self(davit_sys::sched::Scheduler {
             policy: number.unsigned_abs(),
             flags: spec.flags().iter().flatten().fold(0, |flags, flag| flags | bit(*flag)),
             nice,
@@ -75,7 +59,7 @@ impl Scheduler {
             runtime: spec.runtime().unwrap_or(0),
             deadline: spec.deadline().unwrap_or(0),
             period: spec.period().unwrap_or(0),
-        };
+        });
         match policy {
             SchedDeadline => scheduler.check_deadline()?,
             _ => scheduler.check_no_deadline(name)?,
@@ -85,27 +69,27 @@ impl Scheduler {
 
     /// runtime <= deadline <= period (sched(7)); a period of 0 is the deadline's.
     fn check_deadline(&self) -> Result<(), Error> {
-        let Self { runtime, deadline, period, .. } = *self;
+        let davit_sys::sched::Scheduler { runtime, deadline, period, .. } = self.0;
         let wrong = |field: &'static str, reason: String| Err(Error::Scheduler { field, reason });
-        let longest = i64::MAX.unsigned_abs();
-        if runtime < SHORTEST_RUNTIME {
-            return wrong("runtime", format!("{runtime} is below {SHORTEST_RUNTIME} nanoseconds"));
+        let max = i64::MAX.unsigned_abs();
+        if runtime < MIN_RUNTIME {
+            return wrong("runtime", format!("{runtime} is below {MIN_RUNTIME} nanoseconds"));
         }
         if runtime > deadline {
             return wrong("runtime", format!("{runtime} is above the deadline {deadline}"));
         }
-        if deadline > longest {
-            return wrong("deadline", format!("{deadline} is above {longest}"));
+        if deadline > max {
+            return wrong("deadline", format!("{deadline} is above {max}"));
         }
-        if period != 0 && (deadline > period || period > longest) {
-            return wrong("period", format!("{period} is not within {deadline}..={longest}"));
+        if period != 0 && (deadline > period || period > max) {
+            return wrong("period", format!("{period} is not within {deadline}..={max}"));
         }
         Ok(())
     }
 
     fn check_no_deadline(&self, name: &str) -> Result<(), Error> {
         for (field, value) in
-            [("runtime", self.runtime), ("deadline", self.deadline), ("period", self.period)]
+            [("runtime", self.0.runtime), ("deadline", self.0.deadline), ("period", self.0.period)]
         {
             if value != 0 {
                 let reason = format!("{value}: only SCHED_DEADLINE has one, not {name}");
@@ -133,16 +117,24 @@ fn bit(flag: LinuxSchedulerFlag) -> u64 {
 
 impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = POLICIES.iter().find(|(.., number)| number.unsigned_abs() == self.policy);
-        write!(f, "{} nice {}", known.map_or("?", |(_, name, _)| name), self.nice)?;
-        if self.priority != 0 {
-            write!(f, " priority {}", self.priority)?;
+        let davit_sys::sched::Scheduler {
+            policy,
+            flags,
+            nice,
+            priority,
+            runtime,
+            deadline,
+            period,
+        } = self.0;
+        let known = POLICIES.iter().find(|(.., number)| number.unsigned_abs() == policy);
+        write!(f, "{} nice {}", known.map_or("?", |(_, name, _)| name), nice)?;
+        if priority != 0 {
+            write!(f, " priority {priority}")?;
         }
-        if self.deadline != 0 {
-            let Self { runtime, deadline, period, .. } = self;
+        if deadline != 0 {
             write!(f, " runtime {runtime} deadline {deadline} period {period}")?;
         }
-        if self.flags != 0 { write!(f, " flags {:#x}", self.flags) } else { Ok(()) }
+        if flags != 0 { write!(f, " flags {flags:#x}") } else { Ok(()) }
     }
 }
 
@@ -159,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_with_what_it_has() {
-        for (spec, story) in [
+    fn every_policy_is_displayed() {
+        for (spec, listing) in [
             (json!({ "policy": "SCHED_OTHER" }), "SCHED_OTHER nice 0"),
             (json!({ "policy": "SCHED_BATCH", "nice": 19 }), "SCHED_BATCH nice 19"),
             (json!({ "policy": "SCHED_IDLE", "nice": -20 }), "SCHED_IDLE nice -20"),
@@ -172,12 +164,12 @@ mod tests {
                 "SCHED_DEADLINE nice 0 runtime 1024 deadline 1024 period 0 flags 0x12",
             ),
         ] {
-            assert_eq!(planned(spec).unwrap(), story);
+            assert_eq!(planned(spec).unwrap(), listing);
         }
     }
 
     #[test]
-    fn what_the_kernel_would_refuse_or_bend_is_named() {
+    fn invalid_fields_are_named() {
         for (spec, error) in [
             (json!({ "policy": "SCHED_ISO" }), "policy: SCHED_ISO is not implemented"),
             (json!({ "policy": "SCHED_OTHER", "nice": 20 }), "nice: 20 is not within"),

@@ -1,12 +1,13 @@
-//! Operations as lines of a story, for `davit explain`.
+//! Display of operations, for `davit explain` and error messages.
 
 use std::ffi::CStr;
 use std::fmt;
 
-use sys::mount::Attr;
+use davit_sys::mount::Attr;
 
 use crate::op::{
-    Action, Change, Device, Filesystem, Layer, Op, Place, Propagation, Setting, Source, Target,
+    Action, AttachPoint, Change, Device, Filesystem, FsOption, IdMaps, Layer, NewNode, Op, Source,
+    Target,
 };
 use crate::origin::Field;
 
@@ -22,17 +23,16 @@ impl fmt::Display for Op {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MapIds { recursive, uids, gids, .. } => {
-                let list = |lines: &str| lines.trim_end().replace('\n', ", ");
-                f.write_str(if *recursive { "ridmap" } else { "idmap" })?;
-                write!(f, " uids {}; gids {}", list(uids), list(gids))
-            }
+            Self::MapIds { recursive, maps, .. } => id_maps(f, *recursive, maps),
+            Self::MakeNodes { slot, nodes } => new_nodes(f, *slot, nodes),
+            Self::AttachNodes { slot } => write!(f, "attach slot {slot} over \"/\""),
+            Self::DetachNodes { slot } => write!(f, "detach slot {slot}"),
             Self::CloneSource { path, recursive, slot } => {
-                write!(f, "copy mount {}{} into slot {slot}", Quoted(path), deep(*recursive))
+                write!(f, "copy mount {}{} into slot {slot}", Quoted(path), recursively(*recursive))
             }
-            Self::Contain(propagation) => write!(f, "all mounts become {propagation}"),
+            Self::SetPropagation(propagation) => write!(f, "all mounts become {propagation}"),
             Self::Root { source, recursive, at, changes } => {
-                write!(f, "root {source}{} -> {at}{}", deep(*recursive), Changes(changes))
+                write!(f, "root {source}{} -> {at}{}", recursively(*recursive), Changes(changes))
             }
             Self::RootOverlay { layers, ephemeral, at, .. } => {
                 f.write_str("root overlay of ")?;
@@ -41,31 +41,77 @@ impl fmt::Display for Action {
                 let all: Vec<String> = top.into_iter().chain(below).collect();
                 write!(f, "{} -> {at}", all.join(" over "))
             }
-            Self::RootDirectory(path) => write!(f, "root {} as it is", Quoted(path)),
+            Self::RootDirectory(path) => write!(f, "root directory {}", Quoted(path)),
+            Self::Bind { .. }
+            | Self::Mount { .. }
+            | Self::Overlay { .. }
+            | Self::LegacyMount { .. }
+            | Self::Remount { .. } => self.fmt_mount(f),
+            Self::Unmount(target) => write!(f, "unmount {target}"),
+            Self::Symlink { .. } | Self::Node { .. } | Self::BindNode { .. } => self.fmt_node(f),
+            Self::Console { size, .. } => {
+                f.write_str("new terminal -> \"/dev/console\"")?;
+                size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
+            }
+            Self::Terminal { size, .. } => {
+                f.write_str("new terminal")?;
+                size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
+            }
+            Self::CoverHostMount(path) => write!(f, "unmount or cover {}", Quoted(path)),
+            Self::Pivot => f.write_str("pivot_root, detach the old root"),
+            Self::Chroot { .. } => f.write_str("chroot"),
+            Self::ReadOnlyMount(path) => write!(f, "mount {} becomes read-only", Quoted(path)),
+            Self::Mask(path) => write!(f, "mask {}", Quoted(path)),
+            Self::ReadOnlyPath(path) => write!(f, "{} becomes read-only", Quoted(path)),
+            Self::ReadOnlyRoot => f.write_str("the root becomes read-only"),
+            Self::SetRootPropagation { propagation, recursive } => {
+                write!(f, "the root{} becomes {propagation}", recursively(*recursive))
+            }
+        }
+    }
+}
+
+impl Action {
+    fn fmt_mount(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Bind { source, recursive, target, changes, .. } => {
                 let kind = if *recursive { "rbind" } else { "bind" };
                 write!(f, "{kind} {source} -> {target}{}", Changes(changes))
             }
             Self::Mount { filesystem, target, changes } => {
                 write!(f, "{filesystem} -> {target}")?;
-                write!(f, "{}", Words(&words(filesystem.attributes, &filesystem.settings)))?;
+                write!(
+                    f,
+                    "{}",
+                    OptionList(&option_list(filesystem.attributes, &filesystem.settings))
+                )?;
                 write!(f, "{}", Changes(changes))
             }
             Self::Overlay { overlay, target, changes } => {
                 let layers: Vec<String> = overlay.layers.iter().map(Layer::to_string).collect();
                 write!(f, "overlay of {} -> {target}", layers.join(" over "))?;
-                write!(f, "{}", Words(&words(overlay.attributes, &overlay.settings)))?;
+                write!(f, "{}", OptionList(&option_list(overlay.attributes, &overlay.settings)))?;
                 write!(f, "{}", Changes(changes))
             }
-            Self::OldMount { fstype, source, flags, data, target, changes } => {
+            Self::LegacyMount { fstype, source, flags, data, target, changes } => {
                 write!(f, "{} {} -> {target}", fstype.to_string_lossy(), Quoted(source))?;
                 write!(f, " flags {flags:#x} {}{}", Quoted(data), Changes(changes))
             }
             Self::Remount { target, settings, changes } => {
                 let settings = settings.as_deref().unwrap_or_default();
-                write!(f, "remount {target}{}{}", Words(&words(0, settings)), Changes(changes))
+                write!(
+                    f,
+                    "remount {target}{}{}",
+                    OptionList(&option_list(0, settings)),
+                    Changes(changes)
+                )
             }
-            Self::Unmount(target) => write!(f, "unmount {target}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn fmt_node(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Symlink { directory, name, points_to, .. } => {
                 write!(f, "link {} -> {}", Path(directory, name), Quoted(points_to))
             }
@@ -76,29 +122,36 @@ impl fmt::Display for Action {
                 }
                 Ok(())
             }
-            Self::BindNode { source, directory, name, device } => {
-                write!(f, "bind {device} {} -> {}", Quoted(source), Path(directory, name))
+            Self::BindNode { made, source, directory, name, device } => {
+                let path = Path(directory, name);
+                write!(f, "bind {device} ")?;
+                match made {
+                    Some((slot, node)) => write!(f, "{} of slot {slot}", node.to_string_lossy())?,
+                    None => write!(f, "{}", Quoted(source))?,
+                }
+                write!(f, " -> {path} nosuid,noexec")
             }
-            Self::Console { size, .. } => {
-                f.write_str("new terminal -> \"/dev/console\"")?;
-                size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
-            }
-            Self::Terminal { size, .. } => {
-                f.write_str("new terminal")?;
-                size.map_or(Ok(()), |(rows, columns)| write!(f, " {rows} x {columns}"))
-            }
-            Self::Hide(path) => write!(f, "hide {}", Quoted(path)),
-            Self::Pivot => f.write_str("pivot_root, and let go of the old root"),
-            Self::Chroot { .. } => f.write_str("chroot"),
-            Self::ReadOnlyMount(path) => write!(f, "mount {} becomes read-only", Quoted(path)),
-            Self::Mask(path) => write!(f, "mask {}", Quoted(path)),
-            Self::ReadOnlyPath(path) => write!(f, "{} becomes read-only", Quoted(path)),
-            Self::ReadOnlyRoot => f.write_str("the root becomes read-only"),
-            Self::Propagate { propagation, recursive } => {
-                write!(f, "the root{} becomes {propagation}", deep(*recursive))
-            }
+            _ => Ok(()),
         }
     }
+}
+
+fn id_maps(f: &mut fmt::Formatter<'_>, recursive: bool, maps: &IdMaps) -> fmt::Result {
+    let list = |lines: &str| lines.trim_end().replace('\n', ", ");
+    f.write_str(if recursive { "ridmap" } else { "idmap" })?;
+    match maps {
+        IdMaps::Lines { uids, gids } => write!(f, " uids {}; gids {}", list(uids), list(gids)),
+        IdMaps::Namespace(_) => f.write_str(" of the joined user namespace"),
+    }
+}
+
+fn new_nodes(f: &mut fmt::Formatter<'_>, slot: u16, nodes: &[NewNode]) -> fmt::Result {
+    write!(f, "create in a tmpfs in slot {slot}:")?;
+    for (index, NewNode { device, mode, uid, gid }) in nodes.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        write!(f, "{comma} {device} mode {mode:04o} owner {uid}:{gid}")?;
+    }
+    Ok(())
 }
 
 struct Quoted<'a>(&'a CStr);
@@ -119,24 +172,25 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-fn deep(recursive: bool) -> &'static str {
-    if recursive { " with what is below" } else { "" }
+fn recursively(recursive: bool) -> &'static str {
+    if recursive { " recursively" } else { "" }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Inside(path) => write!(f, "{} of the new root", Quoted(path)),
             Self::Path(path) => Quoted(path).fmt(f),
             Self::Slot(slot) => write!(f, "slot {slot}"),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for AttachPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => Quoted(path).fmt(f),
-            Self::OverRoot => f.write_str("over \"/\""),
+            Self::StackOnRoot => f.write_str("over \"/\""),
         }
     }
 }
@@ -150,7 +204,7 @@ impl fmt::Display for Target {
 impl fmt::Display for Filesystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fstype.to_string_lossy())?;
-        if self.copy_up { f.write_str(" with a copy of what is there") } else { Ok(()) }
+        if self.copy_up { f.write_str(" with a copy of the covered directory") } else { Ok(()) }
     }
 }
 
@@ -173,18 +227,7 @@ impl fmt::Display for Device {
     }
 }
 
-impl fmt::Display for Propagation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Shared => "shared",
-            Self::Slave => "slave",
-            Self::Private => "private",
-            Self::Unbindable => "unbindable",
-        })
-    }
-}
-
-impl fmt::Display for Setting {
+impl fmt::Display for FsOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => f.write_str(&name.to_string_lossy()),
@@ -196,9 +239,9 @@ impl fmt::Display for Setting {
 }
 
 /// ` a,b,c`, or nothing.
-struct Words<'a>(&'a [String]);
+struct OptionList<'a>(&'a [String]);
 
-impl fmt::Display for Words<'_> {
+impl fmt::Display for OptionList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, " {}", self.0.join(",")) }
     }
@@ -209,26 +252,26 @@ struct Changes<'a>(&'a [Change]);
 impl fmt::Display for Changes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in self.0 {
-            let mut words = attribute_words(change.set, change.clear);
-            words.extend(change.propagation.map(|propagation| propagation.to_string()));
+            let mut names = attribute_names(change.set, change.clear);
+            names.extend(change.propagation.map(|propagation| propagation.to_string()));
             let recursive = if change.recursive { "r" } else { "" };
-            let words: Vec<String> =
-                words.iter().map(|word| format!("{recursive}{word}")).collect();
-            Words(&words).fmt(f)?;
+            let names: Vec<String> =
+                names.iter().map(|name| format!("{recursive}{name}")).collect();
+            OptionList(&names).fmt(f)?;
         }
         Ok(())
     }
 }
 
-fn words(attributes: u64, settings: &[Setting]) -> Vec<String> {
-    let mut words = attribute_words(attributes, 0);
-    words.extend(settings.iter().map(Setting::to_string));
-    words
+fn option_list(attributes: u64, settings: &[FsOption]) -> Vec<String> {
+    let mut names = attribute_names(attributes, 0);
+    names.extend(settings.iter().map(FsOption::to_string));
+    names
 }
 
-/// Attributes in the words of an option list.
-fn attribute_words(set: u64, clear: u64) -> Vec<String> {
-    let mut words = Vec::new();
+/// The names of attributes as mount options.
+fn attribute_names(set: u64, clear: u64) -> Vec<String> {
+    let mut names = Vec::new();
     let flags = [
         (Attr::RDONLY, "ro", "rw"),
         (Attr::NOSUID, "nosuid", "suid"),
@@ -239,18 +282,18 @@ fn attribute_words(set: u64, clear: u64) -> Vec<String> {
     ];
     for (attr, on, off) in flags {
         if set & attr.bits() != 0 {
-            words.push(on.to_owned());
+            names.push(on.to_owned());
         } else if clear & attr.bits() != 0 {
-            words.push(off.to_owned());
+            names.push(off.to_owned());
         }
     }
     let atime = Attr::from_bits(set & Attr::ATIME.bits());
     if atime == Attr::NOATIME {
-        words.push("noatime".to_owned());
+        names.push("noatime".to_owned());
     } else if atime == Attr::STRICTATIME {
-        words.push("strictatime".to_owned());
+        names.push("strictatime".to_owned());
     } else if clear & Attr::ATIME.bits() != 0 {
-        words.push("relatime".to_owned());
+        names.push("relatime".to_owned());
     }
-    words
+    names
 }

@@ -1,31 +1,31 @@
-//! Why a configuration cannot be planned.
+//! Errors of planning.
 
-/// A fault of config.json: the message begins with the field.
+/// An error of config.json: the message begins with the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A field that must be there is not.
+    /// A missing field.
     #[error("{field}: missing")]
     Missing {
         /// JSON path of the field.
         field: String,
     },
-    /// A value that cannot be used.
+    /// An invalid value.
     #[error("{field}: {value:?}: {reason}")]
     Invalid {
         /// JSON path of the field.
         field: String,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// Something that changes mounts, without a mount namespace to do it in.
+    /// A field that needs a mount namespace, without one.
     #[error("{field}: needs a mount namespace in linux.namespaces")]
     NoMountNamespace {
         /// JSON path of the field.
         field: String,
     },
-    /// A mount of type cgroup where no cgroup hierarchy is known.
+    /// A mount of type cgroup on a host without cgroups.
     #[error("{field}: no cgroup hierarchy is mounted on this host")]
     NoCgroups {
         /// JSON path of the field.

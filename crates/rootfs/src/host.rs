@@ -1,8 +1,8 @@
-//! What the planner must know besides the configuration.
+//! Input of planning beside config.json.
 
 use std::path::PathBuf;
 
-/// Facts about this machine, this caller and this command.
+/// Facts of the host, and options of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The bundle, as an absolute path.
@@ -13,6 +13,11 @@ pub struct Host {
     /// The runtime may mount in its own namespace (`CAP_SYS_ADMIN` there), so that it can open
     /// sources which the container's root could not reach.
     pub privileged_parent: bool,
+    /// The runtime may make device nodes (`CAP_MKNOD` in the first user namespace), also those that
+    /// a user namespace of the container's forbids to make.
+    pub makes_nodes: bool,
+    /// The slot of the user namespace that the container joins.
+    pub joined_user_namespace: Option<u16>,
     /// Where the container's cgroup is; `None` where the host has no cgroups. Asked only for a
     /// mount of type `cgroup`.
     pub cgroups: Option<Cgroups>,
@@ -28,6 +33,9 @@ pub struct Host {
     pub selinux: bool,
     /// The option as which `linux.mountLabel` is given.
     pub mount_context: ContextType,
+    /// `/dev` in the directory root.path is the host's own: root.path is `/`, or has a bind of it
+    /// there.
+    pub shares_dev: bool,
     /// The first slot that this crate may use for sources it opens in the parent.
     pub first_slot: u16,
 }
@@ -72,15 +80,13 @@ pub struct Console {
     pub terminal: u16,
 }
 
-/// The cgroup hierarchies of the host, with the container's place in them.
+/// The cgroup hierarchies of the host, with the container's place in those of version 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cgroups {
     /// One hierarchy of version 2.
     Unified {
         /// Where it is mounted, usually `/sys/fs/cgroup`.
         mountpoint: PathBuf,
-        /// The container's cgroup in it, such as `/machine/web`.
-        path: PathBuf,
     },
     /// Hierarchies of version 1, and perhaps one of version 2 beside them.
     Several(Vec<Hierarchy>),

@@ -1,8 +1,10 @@
 //! The root of a container: mounts, overlays, pivot_root, devices, masked and read-only paths.
 //!
-//! [`plan`] reads the configuration and changes nothing. [`apply`] makes system calls and chooses
-//! nothing; it runs in init, in the container's namespaces, with no other thread.
-//! The operations fall in three phases ([`phases`]).
+//! [`plan`] turns config.json into operations, without system calls. [`apply`] performs them,
+//! without further decisions; it runs in init, in the container's namespaces, in a single thread.
+//! The operations have three phases ([`phases`]).
+//!
+//! `examples/plan.rs` prints the operations of a bundle.
 
 #![cfg_attr(
     test,
@@ -12,6 +14,11 @@
 mod apply;
 mod display;
 mod error;
+mod facts;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod hint;
 mod host;
 mod mountinfo;
 mod op;
@@ -22,12 +29,15 @@ pub mod supported;
 mod unmount;
 
 pub use apply::{Context, apply};
+pub use davit_sys::mount::Propagation;
 pub use error::Error;
+pub use facts::{Ids, missing};
+pub use hint::{Hint, hint};
 pub use host::{Cgroups, Console, ContextType, Hierarchy, Host};
 pub use mountinfo::proc_and_sys;
 pub use op::{
-    Action, Change, Device, Filesystem, Layer, Op, Overlay, Phase, Place, Propagation, Rule,
-    Setting, Source, Target, phases,
+    Action, AttachPoint, Change, Device, Filesystem, FsOption, IdMaps, Layer, LookupPolicy,
+    NewNode, Op, Overlay, Phase, Source, Target, phases,
 };
 pub use origin::{Field, Origin, Subject};
 pub use plan::{

@@ -1,19 +1,33 @@
-//! What is read from mountinfo, and only where there is no pivot_root(2).
+//! Parsing mountinfo: for `--no-pivot`, and for running containers.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The places where the text of `/proc/self/mountinfo` has a procfs or a sysfs, last one first.
+/// The mount points of procfs and sysfs in the text of `/proc/self/mountinfo`, last one first.
 #[must_use]
 pub fn proc_and_sys(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let lines = mountinfo.split(|byte| *byte == b'\n');
-    let mut places: Vec<PathBuf> = lines.filter_map(place).collect();
-    places.reverse();
-    places
+    let wanted = |fstype: &[u8]| matches!(fstype, b"proc" | b"sysfs");
+    let mut paths: Vec<PathBuf> = filesystems(mountinfo)
+        .filter_map(|(path, fstype)| wanted(fstype).then_some(path))
+        .collect();
+    paths.reverse();
+    paths
 }
 
-/// Id and place of each mount in the text of `/proc/self/mountinfo`, in its order.
+/// AttachPoint and type of each mount in the text of a mountinfo, in its order
+/// (proc_pid_mountinfo(5)).
+pub(crate) fn filesystems(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, &[u8])> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let path = fields.nth(4)?;
+        let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
+        Some((PathBuf::from(OsString::from_vec(unescape(path))), fstype))
+    })
+}
+
+/// Id and mount point of each mount in the text of `/proc/self/mountinfo`, in order.
 pub(crate) fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     lines.filter_map(|line| {
@@ -23,16 +37,7 @@ pub(crate) fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
     })
 }
 
-/// The mount point in one line, if its file system is procfs or sysfs (proc_pid_mountinfo(5)).
-fn place(line: &[u8]) -> Option<PathBuf> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let place = fields.nth(4)?;
-    let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-    let wanted = matches!(fstype, b"proc" | b"sysfs");
-    wanted.then(|| PathBuf::from(OsString::from_vec(unescape(place))))
-}
-
-/// Blank, tab, newline and backslash are written as a backslash and three octal digits.
+/// Decodes blank, tab, newline and backslash, which are a backslash and three octal digits.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -57,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_procfs_and_sysfs_wherever_they_are() {
+    fn all_procfs_and_sysfs_are_returned() {
         let text = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
             23 27 0:22 / /sys rw shared:7 master:3 - sysfs sysfs rw\n\
             24 27 0:6 / /proc-like rw - tmpfs proc rw\n\

@@ -1,40 +1,41 @@
-//! The operations that make a container's root: plain data, carried to init as bytes.
+//! The operations that set up a container's root: plain data, passed to init as bytes.
 
 use std::ffi::CString;
 
+use davit_sys::mount::{Attr, Propagation};
 use serde::{Deserialize, Serialize};
 
 use crate::origin::{Field, Origin, Subject};
 
-/// One operation, and what in config.json asked for it.
+/// One operation, and the field of config.json that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
-    /// For messages only: it stays with the runtime and does not cross to init.
+    /// For messages only: it is not passed to init.
     #[serde(skip)]
     pub origin: Origin,
-    /// What is to be done.
+    /// The action.
     pub action: Action,
 }
 
-/// When an operation is done. Phases never go back in a plan.
+/// When an operation is performed. The phases of a plan are in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Sources are opened: by the parent where [`crate::parent_opens_sources`].
+    /// Sources are opened, by the parent if [`crate::parent_opens_sources`].
     Outside,
     /// The tree is built, before the hooks `createRuntime` and `createContainer`.
     Build,
-    /// The tree becomes the root, and is closed.
+    /// The tree becomes the root, and paths in it are masked or made read-only.
     Enter,
 }
 
-/// A kind of operation with all that it needs.
+/// A kind of operation with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
-    /// Copies the mount at a path of the host, detached, into a slot.
+    /// Copies the mount at a path of the host, detached, into a slot (open_tree(2)).
     CloneSource {
         /// The path on the host.
         path: CString,
-        /// With the mounts below it.
+        /// Whether with the mounts below it.
         recursive: bool,
         /// The slot that receives it.
         slot: u16,
@@ -43,72 +44,78 @@ pub enum Action {
     MapIds {
         /// The slot that holds the tree.
         tree: u16,
-        /// With the mounts below it.
+        /// Whether with the mounts below it.
         recursive: bool,
-        /// Lines of a uid_map (user_namespaces(7)).
-        uids: String,
-        /// Lines of a gid_map.
-        gids: String,
+        /// The maps.
+        maps: IdMaps,
     },
-    /// Keeps what is mounted here from being seen outside: sets all mounts of the namespace.
-    Contain(Propagation),
-    /// Makes a copy of a tree of the host the container's root.
+    /// Creates device nodes in a detached tmpfs, named by their indexes in the list. Nodes that the
+    /// runtime may not create are left out.
+    MakeNodes {
+        /// The slot that receives the tmpfs.
+        slot: u16,
+        /// The nodes.
+        nodes: Vec<NewNode>,
+    },
+    /// Sets the propagation of all mounts, so that new mounts do not propagate to the host.
+    SetPropagation(Propagation),
+    /// Makes a tree of the host the container's root.
     Root {
         /// The tree.
         source: Source,
-        /// With the mounts below it.
+        /// Whether with the mounts below it.
         recursive: bool,
         /// Where it is attached.
-        at: Place,
-        /// Its attributes and propagation, before it is attached.
+        at: AttachPoint,
+        /// Changes of its attributes and propagation, before it is attached.
         changes: Vec<Change>,
     },
     /// Makes an overlay of directories of the host the container's root.
     RootOverlay {
         /// The directories, topmost first.
         layers: Vec<CString>,
-        /// With a writable tmpfs layer on top.
+        /// Whether with a writable tmpfs layer on top.
         ephemeral: bool,
-        /// The overlay's notes are `user.*` attributes, as in a user namespace they must be.
+        /// Whether the overlay uses `user.*` attributes, as it must in a user namespace.
         userxattr: bool,
         /// Where it is attached.
-        at: Place,
+        at: AttachPoint,
     },
-    /// Uses a directory of the host as it is: there is no mount namespace.
+    /// Uses a directory of the host without a mount: there is no mount namespace.
     RootDirectory(CString),
-    /// Attaches a copy of a part of the host's or the container's tree.
+    /// Attaches a copy of a tree of the host or of the container.
     Bind {
-        /// What is attached.
+        /// The tree.
         source: Source,
-        /// With the mounts below it.
+        /// Whether with the mounts below it.
         recursive: bool,
-        /// Where to.
+        /// The destination.
         target: Target,
-        /// It must be a whole procfs: it goes over `/proc`.
+        /// Whether it must be a procfs, because it is mounted on `/proc`.
         procfs: bool,
-        /// Its attributes and propagation.
+        /// Changes of its attributes and propagation.
         changes: Vec<Change>,
     },
-    /// Makes a file system and attaches it.
+    /// Creates a file system and attaches it.
     Mount {
         /// The file system.
         filesystem: Filesystem,
-        /// Where to.
+        /// The destination.
         target: Target,
-        /// What fsmount(2) cannot set.
+        /// Changes that fsmount(2) cannot make.
         changes: Vec<Change>,
     },
-    /// Makes an overlay of directories of the host and attaches it.
+    /// Creates an overlay of directories of the host and attaches it.
     Overlay {
         /// The overlay.
         overlay: Overlay,
-        /// Where to.
+        /// The destination.
         target: Target,
-        /// What fsmount(2) cannot set.
+        /// Changes that fsmount(2) cannot make.
         changes: Vec<Change>,
     },
-    /// Mounts with mount(2), for flags and lengths that fsconfig(2) does not take.
-    OldMount {
+    /// Mounts with mount(2), for flags and long values that fsconfig(2) does not accept.
+    LegacyMount {
         /// Type of the file system.
         fstype: CString,
         /// Its source.
@@ -117,40 +124,40 @@ pub enum Action {
         flags: u64,
         /// The options of the file system, separated by commas.
         data: CString,
-        /// Where to.
+        /// The destination.
         target: Target,
-        /// What mount(2) cannot set in the same call.
+        /// Changes that mount(2) cannot make in the same call.
         changes: Vec<Change>,
     },
-    /// Changes what is already mounted at a path.
+    /// Changes the mount at a path.
     Remount {
         /// The path in the container.
         target: Target,
-        /// New options of the superblock, unless the mount alone is meant.
-        settings: Option<Vec<Setting>>,
-        /// New attributes and propagation of the mount.
+        /// New options of the superblock; `None` to change the mount alone.
+        settings: Option<Vec<FsOption>>,
+        /// Changes of the attributes and propagation of the mount.
         changes: Vec<Change>,
     },
-    /// Takes what is mounted at a path out of sight, and lets it go when it is not used any more.
+    /// Lazily unmounts what is mounted at a path (MNT_DETACH).
     Unmount(Target),
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     Symlink {
         /// Directory in the container.
         directory: Target,
         /// Name in that directory.
         name: CString,
-        /// What the link says.
+        /// Target of the link.
         points_to: CString,
-        /// Takes the place of what is there; otherwise that stays.
+        /// Whether an existing file is replaced.
         replace: bool,
     },
-    /// Makes a device node, or a FIFO.
+    /// Creates a device node or a FIFO.
     Node {
         /// Directory in the container.
         directory: Target,
         /// Name in that directory.
         name: CString,
-        /// What it stands for.
+        /// The device.
         device: Device,
         /// Permission bits.
         mode: u32,
@@ -159,101 +166,152 @@ pub enum Action {
         /// Group in the container.
         gid: u32,
     },
-    /// Attaches the host's device node, where a user namespace forbids to make one.
+    /// Attaches the tmpfs of [`Action::MakeNodes`] over `/`: before Linux 6.15 a part of a mount
+    /// can only be copied while that is attached. Absolute paths still start in the root below it,
+    /// and the mount namespace has no other process yet.
+    AttachNodes {
+        /// The slot that holds the tmpfs.
+        slot: u16,
+    },
+    /// Detaches it again; bound nodes stay.
+    DetachNodes {
+        /// The slot that holds the tmpfs.
+        slot: u16,
+    },
+    /// Bind mounts a device node that was created outside, or the host's: in a user namespace none
+    /// can be created.
     BindNode {
+        /// The slot of the tmpfs and the name in it; if that does not exist the host's node is
+        /// used.
+        made: Option<(u16, CString)>,
         /// The node's path on the host.
         source: CString,
         /// Directory in the container.
         directory: Target,
         /// Name in that directory.
         name: CString,
-        /// What the host's node must stand for.
+        /// The device that the node must be.
         device: Device,
     },
     /// Opens a pseudoterminal of the container's own devpts and makes it `/dev/console`.
     Console {
-        /// Lines and columns, where the configuration says.
+        /// Lines and columns, if they are configured.
         size: Option<(u16, u16)>,
-        /// The slot for the caller's side.
+        /// The slot for the pty master.
         master: u16,
-        /// The slot for the process's side.
+        /// The slot for the terminal of the process.
         terminal: u16,
+        /// The policy of the lookup of `/dev/console`.
+        policy: LookupPolicy,
     },
-    /// Opens a pseudoterminal of the devpts in the root that this process has already.
+    /// Opens a pseudoterminal of the devpts in the present root.
     Terminal {
-        /// Lines and columns, where the configuration says.
+        /// Lines and columns, if they are configured.
         size: Option<(u16, u16)>,
-        /// The slot for the caller's side.
+        /// The slot for the pty master.
         master: u16,
-        /// The slot for the process's side.
+        /// The slot for the terminal of the process.
         terminal: u16,
     },
-    /// Takes a procfs or sysfs of the host out of sight, or covers it.
-    Hide(CString),
-    /// pivot_root(2) into the container's root, and the old root is let go of.
+    /// Unmounts a procfs or sysfs of the host, or covers it with an empty tmpfs.
+    CoverHostMount(CString),
+    /// pivot_root(2) into the container's root, and detaches the old root.
     Pivot,
     /// chroot(2) into the container's root.
     Chroot {
-        /// It is moved onto `/` before.
+        /// Whether it is moved onto `/` before.
         move_to_root: bool,
     },
     /// Makes the mount at a path read-only.
     ReadOnlyMount(CString),
-    /// Puts an empty directory, or the null device, over a path.
+    /// Covers a path with an empty directory or with the null device.
     Mask(CString),
-    /// Puts a read-only copy of a path over itself.
+    /// Covers a path with a read-only bind mount of itself.
     ReadOnlyPath(CString),
     /// Makes the container's root mount read-only.
     ReadOnlyRoot,
     /// Sets the propagation of the container's root.
-    Propagate {
+    SetRootPropagation {
         /// The propagation.
         propagation: Propagation,
-        /// With the mounts below it.
+        /// Whether with the mounts below it.
         recursive: bool,
     },
 }
 
-/// Where a tree comes from.
+/// How the ids of a mount's files are mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdMaps {
+    /// These maps.
+    Lines {
+        /// Lines of a uid_map (user_namespaces(7)).
+        uids: String,
+        /// Lines of a gid_map.
+        gids: String,
+    },
+    /// The maps of the user namespace in this slot.
+    Namespace(u16),
+}
+
+/// A device node that the runtime creates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// The device.
+    pub device: Device,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner on the host.
+    pub uid: u32,
+    /// Group on the host.
+    pub gid: u32,
+}
+
+/// The source of a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// A path, looked up when the operation is done.
+    /// A path in the container's root, looked up when the operation is performed: an earlier mount
+    /// covers it.
+    Inside(CString),
+    /// A path of the host, looked up when the operation is performed.
     Path(CString),
-    /// A detached mount that is there already.
+    /// A detached mount in a slot.
     Slot(u16),
 }
 
 /// Where the container's root is attached before it becomes the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum AttachPoint {
     /// On a directory of the host.
     Directory(CString),
-    /// Over `/`, which needs no path that the container's root user might not reach. Absolute
-    /// paths still begin in the old root: path_resolution(7) does not look at what covers it.
-    OverRoot,
+    /// Over `/`, which needs no path that the container's root user may be unable to reach.
+    /// Absolute paths still start in the old root: a mount on `/` does not affect them
+    /// (path_resolution(7)).
+    StackOnRoot,
 }
 
-/// Where in the container something is attached.
+/// A destination in the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// A clean absolute path.
+    /// A normalized absolute path.
     pub path: CString,
-    /// What the lookup may meet.
-    pub rule: Rule,
+    /// The policy of its lookup.
+    pub policy: LookupPolicy,
 }
 
-/// What looking up a [`Target`] may meet.
+/// What the lookup of a [`Target`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rule {
+pub enum LookupPolicy {
     /// Symbolic links inside the root, but not into a procfs.
     OutsideProc,
-    /// Symbolic links inside the root, also into procfs: the files that lxcfs covers.
+    /// Symbolic links inside the root, also into procfs, for the files that lxcfs covers.
     Proc,
-    /// No symbolic link at all: procfs and sysfs must be where they seem to be.
+    /// No symbolic links: procfs and sysfs must really be at their paths.
     NoLinks,
+    /// No symbolic links, and nothing is created: the destination is in the devtmpfs of the host.
+    MustExist,
 }
 
-/// A file system to make with fsopen(2).
+/// A file system to create with fsopen(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
     /// Its type.
@@ -261,27 +319,27 @@ pub struct Filesystem {
     /// Its source, a device or a name.
     pub source: Option<CString>,
     /// Its options.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<FsOption>,
     /// `MOUNT_ATTR_*` of its mount.
     pub attributes: u64,
-    /// Its root directory gets the mode of the directory that it covers.
+    /// Whether its root directory gets the mode of the directory that it covers.
     pub inherit_mode: bool,
-    /// It gets a copy of what it covers.
+    /// Whether the content of the covered directory is copied into it.
     pub copy_up: bool,
-    /// The same for mount(2), where that can say it all.
-    pub at_once: Option<AtOnce>,
+    /// The same for mount(2), if that can express it all.
+    pub mount2: Option<ClassicMount>,
 }
 
-/// What mount(2) is told: one call in the place of one for each option.
+/// Arguments of mount(2): one call, instead of one fsconfig(2) for each option.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AtOnce {
+pub struct ClassicMount {
     /// `MS_*`.
     pub flags: u64,
     /// The options of the file system, separated by commas.
     pub data: CString,
 }
 
-/// An overlay, as an entry of `mounts` describes it.
+/// An overlay in an entry of `mounts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// Its source, only a name.
@@ -289,7 +347,7 @@ pub struct Overlay {
     /// Lower directories, topmost first.
     pub layers: Vec<Layer>,
     /// All other options.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<FsOption>,
     /// `MOUNT_ATTR_*` of its mount.
     pub attributes: u64,
 }
@@ -299,13 +357,13 @@ pub struct Overlay {
 pub struct Layer {
     /// The directory.
     pub path: CString,
-    /// It only holds data that others refer to.
+    /// Whether it is a data-only layer.
     pub data_only: bool,
 }
 
 /// One option of a file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Setting {
+pub enum FsOption {
     /// `name`
     Flag(CString),
     /// `name=value`
@@ -321,24 +379,11 @@ pub struct Change {
     pub clear: u64,
     /// The new propagation.
     pub propagation: Option<Propagation>,
-    /// For the mounts below too.
+    /// Whether for the mounts below too.
     pub recursive: bool,
 }
 
-/// See mount_namespaces(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Propagation {
-    /// Events go both ways.
-    Shared,
-    /// Events come in.
-    Slave,
-    /// No events.
-    Private,
-    /// No events, and no copies.
-    Unbindable,
-}
-
-/// What a node of the file system stands for.
+/// The device of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {
     /// A character device.
@@ -349,39 +394,62 @@ pub enum Device {
     Fifo,
 }
 
+impl Change {
+    /// The change of a single mount, for mount_setattr(2).
+    pub(crate) const fn attr(&self) -> davit_sys::mount::Change {
+        davit_sys::mount::Change {
+            set: Attr::from_bits(self.set),
+            clear: Attr::from_bits(self.clear),
+            propagation: self.propagation,
+        }
+    }
+}
+
 impl Op {
     pub(crate) fn new(field: impl Into<Field>, subject: Subject, action: Action) -> Self {
         Self { origin: Origin { field: field.into(), subject }, action }
     }
 
-    /// When the operation is done.
+    /// When the operation is performed.
     #[must_use]
-    pub fn phase(&self) -> Phase {
-        match self.action {
-            Action::CloneSource { .. } | Action::MapIds { .. } => Phase::Outside,
-            Action::Contain(_)
-            | Action::Root { .. }
-            | Action::RootOverlay { .. }
-            | Action::RootDirectory(_)
-            | Action::Bind { .. }
-            | Action::Mount { .. }
-            | Action::Overlay { .. }
-            | Action::OldMount { .. }
-            | Action::Remount { .. }
-            | Action::Unmount(_)
-            | Action::Symlink { .. }
-            | Action::Node { .. }
-            | Action::BindNode { .. }
-            | Action::Console { .. }
-            | Action::Terminal { .. } => Phase::Build,
-            Action::Hide(_)
-            | Action::Pivot
-            | Action::Chroot { .. }
-            | Action::ReadOnlyMount(_)
-            | Action::Mask(_)
-            | Action::ReadOnlyPath(_)
-            | Action::ReadOnlyRoot
-            | Action::Propagate { .. } => Phase::Enter,
+    pub const fn phase(&self) -> Phase {
+        self.action.phase()
+    }
+}
+
+impl Action {
+    /// When the operation is performed.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::CloneSource { .. } | Self::MapIds { .. } | Self::MakeNodes { .. } => {
+                Phase::Outside
+            }
+            Self::SetPropagation(_)
+            | Self::Root { .. }
+            | Self::RootOverlay { .. }
+            | Self::RootDirectory(_)
+            | Self::Bind { .. }
+            | Self::Mount { .. }
+            | Self::Overlay { .. }
+            | Self::LegacyMount { .. }
+            | Self::Remount { .. }
+            | Self::Unmount(_)
+            | Self::Symlink { .. }
+            | Self::Node { .. }
+            | Self::AttachNodes { .. }
+            | Self::DetachNodes { .. }
+            | Self::BindNode { .. }
+            | Self::Console { .. }
+            | Self::Terminal { .. } => Phase::Build,
+            Self::CoverHostMount(_)
+            | Self::Pivot
+            | Self::Chroot { .. }
+            | Self::ReadOnlyMount(_)
+            | Self::Mask(_)
+            | Self::ReadOnlyPath(_)
+            | Self::ReadOnlyRoot
+            | Self::SetRootPropagation { .. } => Phase::Enter,
         }
     }
 }

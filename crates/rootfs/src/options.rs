@@ -1,7 +1,7 @@
 //! The options of one mount: the table of the specification (config.md, "Linux mount options").
 
+use davit_sys::mount::Attr;
 use oci_spec::runtime::Mount;
-use sys::mount::Attr;
 
 use crate::Propagation;
 
@@ -14,7 +14,7 @@ pub(crate) const LAZYTIME: u8 = 8;
 pub(crate) const IVERSION: u8 = 16;
 pub(crate) const SILENT: u8 = 32;
 
-/// All options of one mount, sorted.
+/// All options of one mount, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     /// Attributes of the mount itself.
@@ -32,7 +32,9 @@ pub(crate) struct Options {
     pub(crate) copy_up: bool,
     /// `idmap` (false) or `ridmap` (true, with the mounts below).
     pub(crate) idmap: Option<bool>,
-    /// What is left for the file system, each with its index in `options`.
+    /// The maps that such an option names, with its index in `options`: `idmap=uids=...;gids=...`.
+    pub(crate) id_maps: Option<(usize, String)>,
+    /// Options for the file system, each with its index in `options`.
     pub(crate) data: Vec<(usize, String)>,
 }
 
@@ -54,7 +56,7 @@ impl Attributes {
                 self.set &= !attr.bits();
                 self.clear |= attr.bits();
             }
-            // The kernel wants all bits of the access time cleared before one of them is set.
+            // All bits of the access time must be cleared to set one of them.
             Edit::Atime(attr) => {
                 self.clear |= Attr::ATIME.bits();
                 self.set = self.set & !Attr::ATIME.bits() | attr.bits();
@@ -66,7 +68,7 @@ impl Attributes {
         self == Self::default()
     }
 
-    /// Both, where a later one wins over an earlier one.
+    /// Both, with precedence for `later`.
     pub(crate) fn then(self, later: Self) -> Self {
         Self {
             set: self.set & !later.clear | later.set,
@@ -99,7 +101,7 @@ fn edit(name: &str) -> Option<Edit> {
         "symfollow" => Edit::Clear(Attr::NOSYMFOLLOW),
         "noatime" => Edit::Atime(Attr::NOATIME),
         "strictatime" => Edit::Atime(Attr::STRICTATIME),
-        // Without any of the three the kernel keeps access times the relatime way.
+        // Without any of the three, access times are updated as with relatime.
         "relatime" | "atime" | "norelatime" | "nostrictatime" => Edit::Atime(Attr::NONE),
         _ => return None,
     })
@@ -122,6 +124,16 @@ pub(crate) fn propagation_mode(name: &str) -> Option<(Propagation, bool)> {
     plain.or_else(recursive)
 }
 
+/// `idmap` or `ridmap` (true), and the maps behind the `=`, if any.
+pub(crate) fn idmap(option: &str) -> Option<(bool, &str)> {
+    let (name, maps) = option.split_once('=').unwrap_or((option, ""));
+    match name {
+        "idmap" => Some((false, maps)),
+        "ridmap" => Some((true, maps)),
+        _ => None,
+    }
+}
+
 fn superblock(name: &str) -> Option<(u8, bool)> {
     Some(match name {
         "sync" => (SYNC, true),
@@ -140,7 +152,7 @@ fn superblock(name: &str) -> Option<(u8, bool)> {
 }
 
 impl Options {
-    /// Sorts the options of a mount. What is in no table is left for the file system.
+    /// Parses the options of a mount. Unknown ones are for the file system.
     pub(crate) fn parse(options: &[String]) -> Self {
         let mut parsed = Self::default();
         for (index, option) in options.iter().enumerate() {
@@ -156,14 +168,20 @@ impl Options {
             "rbind" => self.bind = Some(true),
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
-            "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
-            "ridmap" => self.idmap = Some(true),
-            _ => self.add_from_tables(index, option),
+            _ => match idmap(option) {
+                Some((recursive, maps)) => {
+                    self.idmap = Some(recursive || self.idmap == Some(true));
+                    if !maps.is_empty() {
+                        self.id_maps = Some((index, maps.to_owned()));
+                    }
+                }
+                None => self.add_from_tables(index, option),
+            },
         }
     }
 
     fn add_from_tables(&mut self, index: usize, option: &str) {
-        // "ro" and "rw" are names themselves: the plain table goes first.
+        // The plain table first, because of "ro" and "rw".
         if let Some(edit) = edit(option) {
             self.plain.add(edit);
         } else if let Some(edit) = option.strip_prefix('r').and_then(edit) {
@@ -183,15 +201,15 @@ impl Options {
         self.bind.is_some() || mount.typ().as_deref() == Some("bind")
     }
 
-    /// Attributes where there is but one mount: the recursive ones mean it too.
+    /// The attributes of a single mount: recursive ones apply to it too.
     pub(crate) fn single(&self) -> Attributes {
         self.plain.then(self.recursive)
     }
 }
 
-/// Splits the options of a file system at commas, which mount(2) would do: not at those that a
-/// backslash or double quotes (of an SELinux context) protect, nor before a digit, which is how
-/// `mpol=bind:0,2` of tmpfs goes on (mm/shmem.c).
+/// Splits the options of a file system at commas, as mount(2) does: not at commas after a backslash
+/// or in double quotes (of an SELinux context), nor before a digit, because of `mpol=bind:0,2` of
+/// tmpfs (mm/shmem.c).
 pub(crate) fn split_data(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut begin = 0;
@@ -215,4 +233,16 @@ pub(crate) fn split_data(text: &str) -> Vec<&str> {
 
 fn is_digit(text: &str, at: usize) -> bool {
     text.as_bytes().get(at).is_some_and(u8::is_ascii_digit)
+}
+
+/// The names of superblock flags.
+pub(crate) fn superblock_names(bits: u8) -> Vec<&'static str> {
+    let names = [
+        (SYNC, "sync"),
+        (DIRSYNC, "dirsync"),
+        (MAND, "mand"),
+        (LAZYTIME, "lazytime"),
+        (IVERSION, "iversion"),
+    ];
+    names.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name).collect()
 }

@@ -1,9 +1,10 @@
-//! Where an operation comes from. Only errors and `davit explain` say it, so it is spelt out when
-//! somebody reads it: spelling it for each operation was a sixth of all that `davit run` executed.
+//! The field of config.json that an operation comes from. Only errors and `davit explain` show it,
+//! so it is formatted on demand: formatting it for each operation took a sixth of all instructions
+//! of `davit run`.
 
 use std::fmt;
 
-/// A place in config.json, such as `mounts[3].options[1]`.
+/// A field of config.json, such as `mounts[3].options[1]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     name: &'static str,
@@ -55,15 +56,15 @@ impl fmt::Display for Field {
     }
 }
 
-/// What stands in a [`Field`].
+/// The value of a [`Field`], in short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
-    /// The field says it all.
+    /// The field is enough.
     #[default]
     Nothing,
     /// A path.
     Path(String),
-    /// A source and where it goes to.
+    /// Source and destination.
     Onto(String, String),
     /// Directories, topmost first.
     Layers(Vec<String>),
@@ -86,13 +87,23 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Where an operation comes from: `mounts[6] "/srv/data" -> "/data"`.
+/// The origin of an operation: `mounts[6] "/srv/data" -> "/data"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The field.
     pub field: Field,
-    /// What is in it.
+    /// Its value.
     pub subject: Subject,
+}
+
+impl Origin {
+    /// The path, if the subject is one.
+    pub(crate) const fn path(&self) -> Option<&String> {
+        match &self.subject {
+            Subject::Path(path) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {

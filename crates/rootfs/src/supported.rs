@@ -1,9 +1,9 @@
-//! What davit knows of `mounts`, for `features`: names as in config.json.
+//! Supported parts of `mounts`, for `features`: names as in config.json.
 
 /// Whether `uidMappings`, `gidMappings`, `idmap` and `ridmap` of a mount are applied.
 pub const ID_MAPPED_MOUNTS: bool = true;
 
-/// Options of a mount that have a meaning of their own. All others are left for the file system.
+/// Options of a mount that davit interprets. All others are for the file system.
 pub const MOUNT_OPTIONS: [&str; 62] = [
     "async",
     "atime",

@@ -1,29 +1,28 @@
-//! The seccomp agent: who answers, outside, for system calls that a filter notifies of
-//! (config-linux.md, "Seccomp" and "The Container Process State").
+//! The seccomp agent: the program on the host that answers the system calls of which a filter
+//! notifies (config-linux.md, "Seccomp" and "The Container Process State").
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use davit_sys::OsContext;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 use serde::Serialize;
-use sys::During;
+
+use davit_sys::trace::operation;
 
 use crate::error::{Error, Result};
-use crate::record::Record;
+use crate::peer_socket;
+use crate::state::Record;
 use crate::state::{OCI_VERSION, State};
 
-/// How many seconds an agent may take to let us in, and to take what we bring.
-const PATIENCE: i64 = 10;
+/// The operation that connects to the agent, as `explain` and `--debug` show it.
+pub(crate) const CONNECT_TO_AGENT: &str = "connect to the agent of linux.seccomp";
 
-/// A connection to the agent, made before the process begins that it is for: where there is no
-/// agent, nothing runs.
+/// A connection to the agent. It is made before the process starts: without the agent, nothing
+/// runs.
 #[derive(Debug)]
 pub(crate) struct Agent {
     socket: OwnedFd,
@@ -32,7 +31,7 @@ pub(crate) struct Agent {
     state: State,
 }
 
-/// What the agent is told.
+/// The state that the agent receives with the listener.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProcessState<'a> {
@@ -44,50 +43,43 @@ struct ProcessState<'a> {
     state: &'a State,
 }
 
-/// Calls the agent of this container; there is none where its filter notifies nobody.
-///
-/// # Errors
-/// Nobody listens there.
-pub(crate) fn call(record: &Record) -> Result<Option<Agent>> {
-    let Some(listener) = &record.listener else { return Ok(None) };
-    let socket = dial(&listener.path).map_err(|error| within(&listener.path, error))?;
-    Ok(Some(Agent {
-        socket,
-        path: listener.path.clone(),
-        metadata: listener.metadata.clone(),
-        state: State::of(record)?,
-    }))
-}
-
-fn dial(path: &Path) -> std::result::Result<OwnedFd, sys::Error> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let ours = socket(AddressFamily::Unix, SockType::Stream, flags, None).during("socket")?;
-    // For connect(2) too, which waits where the agent does not accept (unix(7), socket(7)).
-    setsockopt(&ours, sockopt::SendTimeout, &TimeVal::new(PATIENCE, 0)).during("setsockopt")?;
-    let address = UnixAddr::new(path).during("connect")?;
-    connect(ours.as_raw_fd(), &address).during("connect")?;
-    Ok(ours)
-}
-
-fn within(path: &Path, error: sys::Error) -> Error {
+fn within(path: &Path, error: davit_sys::Error) -> Error {
     let step = format!("linux.seccomp.listenerPath {path:?}");
     match error.errno {
-        Errno::EAGAIN => {
-            Error::new(format!("{}: no answer within {PATIENCE} s", error.call)).within(step)
-        }
         Errno::ENOENT | Errno::ECONNREFUSED => {
             Error::from(error).within(step).hint("no seccomp agent listens there")
         }
-        _ => Error::from(error).within(step),
+        _ => peer_socket::explain(error).within(step),
     }
 }
 
 impl Agent {
-    /// Gives it the listener of the process `pid`.
+    /// Connects to the agent of this container, if its filter notifies one.
     ///
     /// # Errors
-    /// It does not take it.
-    pub(crate) fn hand_over(self, listener: &OwnedFd, pid: Pid) -> Result<()> {
+    /// No program listens on the socket.
+    pub(crate) fn connect(record: &Record) -> Result<Option<Self>> {
+        let Some(listener) = &record.listener else { return Ok(None) };
+        let connect = || peer_socket::connect_stream(&listener.path);
+        let socket = operation("seccomp", &CONNECT_TO_AGENT, connect)
+            .map_err(|error| within(&listener.path, error))?;
+        Ok(Some(Self {
+            socket,
+            path: listener.path.clone(),
+            metadata: listener.metadata.clone(),
+            state: State::of(record)?,
+        }))
+    }
+
+    /// Sends it the listener of the process `pid`.
+    ///
+    /// # Errors
+    /// The agent does not accept it.
+    pub(crate) fn hand_over(mut self, listener: &OwnedFd, pid: Pid) -> Result<()> {
+        if self.state.pid == 0 {
+            // The record of a new container does not have its pid yet.
+            self.state.pid = pid.as_raw();
+        }
         let text = serde_json::to_vec(&ProcessState {
             oci_version: OCI_VERSION,
             fds: ["seccompFd"],
@@ -99,8 +91,8 @@ impl Agent {
         self.send(&text, listener).map_err(|error| within(&self.path, error))
     }
 
-    /// The descriptor goes with the first bytes only.
-    fn send(&self, text: &[u8], listener: &OwnedFd) -> std::result::Result<(), sys::Error> {
+    /// The descriptor is sent with the first bytes only.
+    fn send(&self, text: &[u8], listener: &OwnedFd) -> std::result::Result<(), davit_sys::Error> {
         let fds = [listener.as_raw_fd()];
         let mut rights = vec![ControlMessage::ScmRights(&fds)];
         let mut rest = text;
@@ -109,7 +101,7 @@ impl Agent {
             match sendmsg::<()>(socket, &data, &rights, MsgFlags::MSG_NOSIGNAL, None) {
                 Err(Errno::EINTR) => {}
                 sent => {
-                    rest = rest.get(sent.during("sendmsg")?..).unwrap_or_default();
+                    rest = rest.get(sent.syscall("sendmsg")?..).unwrap_or_default();
                     rights.clear();
                 }
             }

@@ -1,32 +1,34 @@
-//! What this machine, this user and this caller are, as far as a plan must know.
+//! Facts about the host, the user and the caller that a plan depends on.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use cgroups::resctrl;
-use namespaces::Joined;
-use namespaces::id_maps::Writer;
-use namespaces::net_devices::{self, Device};
+use davit_cgroups::resctrl;
+use davit_namespaces::Joined;
+use davit_namespaces::MapWriter;
+use davit_namespaces::net_devices::{self, Device};
+use davit_privileges::SecurityModules;
+use davit_sys::Slots;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, lstat};
 use oci_spec::runtime::{Process, Spec};
-use privileges::SecurityModules;
-use sys::{During, Slots};
 
 use crate::error::{Error, Result, Within};
+use crate::namespace_hint;
 use crate::plan::{CgroupManager, CreateOptions};
 use crate::slot;
 
 const NO_SYSTEMD: &str = "without systemd use the cgroupfs driver \
     (podman: --cgroup-manager=cgroupfs; containerd: SystemdCgroup = false)";
 
-/// Where the runtime itself is in each cgroup tree: the lines of /proc/self/cgroup (cgroups(7)).
+/// The runtime's own cgroup in each hierarchy: the lines of /proc/self/cgroup (cgroups(7)).
 #[derive(Clone, Debug, Default)]
 pub struct OurCgroups(String);
 
 impl OurCgroups {
-    /// Our path in the tree with these controllers; with none, in that of cgroup v2.
+    /// The runtime's path in the hierarchy with these controllers; without any, in that of cgroup
+    /// v2.
     #[must_use]
     pub fn place(&self, controllers: &[String]) -> PathBuf {
         let mut paths = self.0.lines().filter_map(|line| {
@@ -43,9 +45,9 @@ impl OurCgroups {
     }
 }
 
-/// What config.json names and was found on this machine.
+/// Objects of the host that config.json names.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct Discovered {
     /// The namespaces given by path, opened.
     pub joined: Vec<Joined>,
     /// The network devices of `linux.netDevices`.
@@ -54,11 +56,11 @@ pub struct Found {
     pub resctrl: resctrl::Host,
 }
 
-impl Found {
-    /// Looks for them; descriptors go to `slots`.
+impl Discovered {
+    /// Discovers them; descriptors go to `slots`.
     ///
     /// # Errors
-    /// A path that leads to no such namespace; a kernel that does not answer.
+    /// A path that does not lead to such a namespace; a failed system call.
     pub(crate) fn look(spec: &Spec, slots: &mut Slots) -> Result<Self> {
         let net_devices = net_devices::discover(spec).within(|| "linux.netDevices")?;
         let rdt = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
@@ -72,25 +74,27 @@ impl Found {
 pub struct Host {
     /// Effective user.
     pub uid: u32,
-    /// Whether it is in a user namespace that is not the first one.
+    /// Whether it is in a user namespace other than the initial one.
     pub in_user_namespace: bool,
     /// Its permitted capabilities.
     pub permitted: u64,
     /// Whether it may call setgroups(2).
     pub setgroups: bool,
-    /// Its place in the cgroup trees, where a container may have to stay there.
+    /// The signals that it ignores, as a mask.
+    pub ignored_signals: u64,
+    /// Its cgroups, if a container may have to stay in them.
     pub cgroups: OurCgroups,
 }
 
 impl Host {
-    /// Looks; at its place in the cgroup trees only where a container may have to stay there.
+    /// Discovers them; its cgroups only if a container may have to stay in them.
     ///
     /// # Errors
-    /// /proc is not there.
+    /// /proc is not mounted.
     pub fn discover(own_cgroup: bool) -> Result<Self> {
         let in_user_namespace = in_user_namespace()?;
         let setgroups = !in_user_namespace || text("/proc/self/setgroups")?.trim() == "allow";
-        let uid = nix::unistd::geteuid().as_raw();
+        let uid = crate::state::our_uid();
         let cgroups = match own_cgroup && uid == 0 && !in_user_namespace {
             true => OurCgroups::default(),
             false => OurCgroups(text("/proc/self/cgroup")?),
@@ -98,8 +102,9 @@ impl Host {
         Ok(Self {
             uid,
             in_user_namespace,
-            permitted: sys::capability::get()?.permitted,
+            permitted: davit_sys::capability::get()?.permitted,
             setgroups,
+            ignored_signals: davit_sys::process::ignored_signals()?,
             cgroups,
         })
     }
@@ -107,31 +112,38 @@ impl Host {
     /// Whether it may mount, and make namespaces without a user namespace.
     #[must_use]
     pub const fn is_privileged(&self) -> bool {
-        self.permitted & (1 << privileges::capability::SYS_ADMIN) != 0
+        self.permitted & (1 << davit_privileges::capability::SYS_ADMIN) != 0
     }
 
-    /// The cgroups of this machine, and the systemd that makes them where that is asked for.
+    /// Whether it may make device nodes: only the initial user namespace allows it (mknod(2)).
+    #[must_use]
+    pub const fn makes_nodes(&self) -> bool {
+        const MKNOD: u64 = 1 << 27;
+        !self.in_user_namespace && self.permitted & MKNOD != 0
+    }
+
+    /// The cgroup hierarchies of the host, and systemd if the systemd driver is selected.
     ///
     /// # Errors
-    /// A failed system call; no systemd answers.
+    /// A failed system call; systemd does not answer.
     pub fn cgroups(
         &self,
-        request: &cgroups::Request<'_>,
+        request: &davit_cgroups::Request<'_>,
         options: &CreateOptions,
-    ) -> Result<cgroups::Host> {
+    ) -> Result<davit_cgroups::Host> {
         let rootless = self.uid != 0 || self.in_user_namespace;
-        let mut host = cgroups::Host::discover(request, rootless).within(|| "cgroups")?;
+        let mut host = davit_cgroups::Host::discover(request, rootless).within(|| "cgroups")?;
         if options.cgroup_manager == CgroupManager::Systemd {
-            let found = cgroups::Systemd::discover().map_err(Error::from);
+            let found = davit_cgroups::Systemd::discover().map_err(Error::from);
             host.systemd = Some(found.map_err(|error| error.hint(NO_SYSTEMD))?);
         }
         Ok(host)
     }
 
-    /// The security modules, looked for where the process has a label.
+    /// The security modules, discovered if the process has a label.
     #[must_use]
     pub fn security(&self, process: &Process) -> SecurityModules {
-        if !SecurityModules::matter_to(process) {
+        if !SecurityModules::are_used_by(process) {
             return SecurityModules::default();
         }
         let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
@@ -141,12 +153,12 @@ impl Host {
         }
     }
 
-    /// Who can write the id maps of a new user namespace.
+    /// The process that can write the id maps of a new user namespace.
     #[must_use]
-    pub fn map_writer(&self, spec: &Spec) -> Writer {
+    pub fn map_writer(&self, spec: &Spec) -> MapWriter {
         const SETGID_SETUID: u64 = 1 << 6 | 1 << 7;
         if self.permitted & SETGID_SETUID == SETGID_SETUID {
-            return Writer::Runtime;
+            return MapWriter::Direct;
         }
         let linux = spec.linux().as_ref();
         let single = |list: Option<&Vec<oci_spec::runtime::LinuxIdMapping>>| {
@@ -154,43 +166,52 @@ impl Host {
         };
         let uids = linux.and_then(|linux| linux.uid_mappings().as_ref());
         let gids = linux.and_then(|linux| linux.gid_mappings().as_ref());
-        if single(uids) && single(gids) { Writer::OwnId } else { Writer::Helpers }
+        if single(uids) && single(gids) { MapWriter::SingleId } else { MapWriter::Helpers }
     }
 }
 
-/// Whether SELinux is on: then its file system is mounted here (selinux(8)).
+/// Whether `/dev` in the directory `root` is that of the host. Checked only if no mount covers it.
+pub(crate) fn shares_dev(spec: &Spec, root: &Path) -> bool {
+    let mut mounts = spec.mounts().iter().flatten();
+    if mounts.any(|mount| mount.destination() == Path::new("/dev")) {
+        return false;
+    }
+    let directory = |path: &Path| {
+        let found = lstat(path).ok().filter(|it| it.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
+        Some((found.st_dev, found.st_ino))
+    };
+    let ours = directory(Path::new("/dev"));
+    ours.is_some() && directory(&root.join("dev")) == ours
+}
+
+/// Whether SELinux is enabled: its file system is then mounted here (selinux(8)).
 pub(crate) fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// Whether this process is in a user namespace that is not the first one.
+/// Whether this process is in a user namespace other than the initial one.
 ///
 /// # Errors
-/// /proc is not there.
+/// /proc is not mounted.
 pub(crate) fn in_user_namespace() -> Result<bool> {
-    // No command enters another one.
+    // No command enters another user namespace.
     static ANSWER: OnceLock<bool> = OnceLock::new();
     if let Some(answer) = ANSWER.get() {
         return Ok(*answer);
     }
-    let answer = !is_whole(&text("/proc/self/uid_map")?);
+    let answer =
+        !davit_sys::process::in_initial_user_namespace().within(|| "/proc/self/ns/user")?;
     Ok(*ANSWER.get_or_init(|| answer))
 }
 
 fn text(path: &str) -> Result<String> {
-    let bytes = sys::file::read_record(path).within(|| path.to_owned())?;
-    // What is asked for is ASCII; a process's name may be anything.
+    let bytes = davit_sys::file::read_record(path).within(|| path.to_owned())?;
+    // The fields that are read are ASCII; the name of a process may be any bytes.
     String::from_utf8(bytes)
         .or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// Whether a map is that of the first user namespace.
-fn is_whole(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-}
-
-/// Opens the namespaces that config.json gives by path, and checks that they are what they are
-/// said to be.
+/// Opens the namespaces that config.json gives by path, and checks their types.
 ///
 /// # Errors
 /// A path that cannot be opened, or a namespace of another type, with its field.
@@ -199,28 +220,41 @@ fn open_namespaces(spec: &Spec, slots: &mut Slots) -> Result<Vec<Joined>> {
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let ours = std::cell::OnceCell::new();
     for (index, namespace) in list.into_iter().flatten().enumerate() {
-        let kind = namespaces::Kind::from(namespace.typ());
+        let kind = davit_namespaces::Kind::from(namespace.typ());
         let given = namespace.path().as_ref().filter(|path| path.is_absolute());
         let Some(path) = given else { continue };
         let field = || format!("linux.namespaces[{index}].path {path:?}");
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = open(path, flags, Mode::empty()).during("open").within(field)?;
-        match sys::pidfd::namespace_type(fd.as_fd()) {
+        let fd = open(path, flags, Mode::empty()).map_err(|errno| {
+            let error = Error::from(davit_sys::Error::new("open", errno)).within(field());
+            error.hinted(namespace_hint::of_path(errno, path))
+        })?;
+        match davit_sys::pidfd::namespace_type(fd.as_fd()) {
             Ok(flag) if flag == kind.flag() => {}
-            Ok(_) => {
-                return Err(Error::new(format!("is not a {kind} namespace")).within(field()));
+            Ok(flag) => {
+                let error = Error::new(format!("is not a {kind} namespace")).within(field());
+                return Err(error.hinted(namespace_hint::of_other_kind(flag)));
             }
-            Err(_) => return Err(Error::new("is not a namespace").within(field())),
+            Err(_) => {
+                let error = Error::new("is not a namespace").within(field());
+                return Err(error.hint("a namespace is /proc/PID/ns/KIND, or a bind mount of that"));
+            }
         }
         let inode = *ours.get_or_init(our_user_namespace);
         let owner = match kind {
-            namespaces::Kind::User => None,
-            _ => sys::pidfd::owning_user_namespace(fd.as_fd()).ok(),
+            davit_namespaces::Kind::User => None,
+            _ => davit_sys::pidfd::owning_user_namespace(fd.as_fd()).ok(),
         };
         let owner = owner.and_then(|owner| fstat(&owner).ok()).map(|stat| stat.st_ino);
-        let slot = slot::JOINED + u16::try_from(joined.len()).unwrap_or(0);
+        let place =
+            u16::try_from(joined.len()).ok().filter(|place| slot::JOINED + place < slot::CGROUP);
+        let slot = slot::JOINED + place.ok_or_else(|| Error::new("too many").within(field()))?;
         slots.put(slot, fd);
-        joined.push(Joined { kind, slot, belongs_to_ours: owner.is_none() || owner == inode });
+        joined.push(Joined {
+            kind,
+            slot,
+            owned_by_current_userns: owner.is_none() || owner == inode,
+        });
     }
     Ok(joined)
 }
@@ -229,16 +263,37 @@ fn our_user_namespace() -> Option<u64> {
     nix::sys::stat::stat("/proc/self/ns/user").ok().map(|stat| stat.st_ino)
 }
 
+/// A host with cgroup v2 and all of its controllers, and root on it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn root_on_v2() -> (Host, davit_cgroups::Host) {
+    let host = Host {
+        uid: 0,
+        in_user_namespace: false,
+        permitted: u64::MAX,
+        setgroups: true,
+        ignored_signals: 0,
+        cgroups: OurCgroups::default(),
+    };
+    let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_owned);
+    let unified = davit_cgroups::Unified {
+        mountpoint: PathBuf::from("/sys/fs/cgroup"),
+        controllers: controllers.to_vec(),
+    };
+    let layout = davit_cgroups::Layout { unified: Some(unified), hierarchies: Vec::new() };
+    (host, davit_cgroups::Host { layout, writable: true, ..davit_cgroups::Host::default() })
+}
+
+/// The text of /proc/self/cgroup.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let ours = OurCgroups(text);
+    let _ = (ours.place(&[]), ours.place(&["cpu".to_owned()]));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_user_namespace_maps_everything_onto_itself() {
-        assert!(is_whole("         0          0 4294967295\n"));
-        assert!(!is_whole("         0       1000          1\n"));
-        assert!(!is_whole("0 0 65536\n65536 65536 1\n"));
-    }
 
     #[test]
     fn each_tree_has_its_line() {

@@ -1,4 +1,4 @@
-//! The container's id: what a user calls it, and a directory's name.
+//! The id of a container, which is also the name of its directory.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl TryFrom<String> for Id {
             "" => "is empty",
             "." | ".." => "names a directory",
             long if long.len() > Self::MAX => "is longer than 1024 bytes",
-            other if !other.bytes().all(allowed) => "may hold letters, digits and _+.- only",
+            other if !other.bytes().all(allowed) => "may only contain letters, digits and _ + . -",
             _ => return Ok(Self(id)),
         };
         let shown: String = id.chars().take(64).collect();

@@ -1,47 +1,50 @@
-//! The life of a container: bundle, plan, execute, init, record.
+//! The lifecycle of a container.
 //!
 //! ```text
 //! command   create, start, exec, kill, pause, update, events, ...: one file each
-//! bundle    config.json, read once and parsed        check   the rules of no single part
-//! host      what this machine and user can do        plan    everything, decided before the deed
-//! execute   the process is made, and a conversation  init    walks the plan inside
-//! record    what is known of a container, on disk    state   what the specification calls state
+//! spawn     starts a planned process, and follows it until it runs the user's program
+//! init      performs the plan in that process
+//! plan      every operation, decided before the first is performed
+//! config    config.json: read, checked, normalised
+//! host      facts about the host, the user and the caller
+//! state     the directory of each container, and the state of its processes
+//! hook      the hooks of the lifecycle
 //! ```
 
 #![cfg_attr(
-    test,
+    any(test, feature = "fuzzing"),
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
 )]
 
 mod agent;
-pub mod annotations;
-mod bundle;
-mod check;
 pub mod command;
-mod conversation;
+mod config;
 mod error;
-mod execute;
-mod handover;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hook;
 mod host;
 mod id;
 pub mod init;
+pub mod log;
+mod namespace_hint;
+mod nearest;
 pub mod notify;
-mod one_processor;
-mod own_user_namespace;
+pub mod outside_file;
+mod passwd;
+mod peer_socket;
 pub mod plan;
-mod process;
-mod program;
-pub mod record;
+mod rfc3339;
 pub mod signal;
 mod slot;
-mod start_socket;
+pub mod spawn;
 pub mod state;
-mod step;
-mod strict;
+pub mod timings;
+pub mod trace;
 
-pub use error::{Error, Result};
-pub use execute::{Progress, Started, reap};
+pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
-pub use record::Root;
-pub use step::INIT_NAME;
+pub use nearest::nearest;
+pub use spawn::{Progress, Started, reap};
+pub use state::{INIT_NAME, StateRoot};

@@ -1,44 +1,44 @@
-//! `NOTIFY_SOCKET`: the container's word that it is ready, passed on to the service manager that
-//! waits for it (sd_notify(3)).
+//! `NOTIFY_SOCKET`: forwards the readiness notification of the container to the service manager
+//! that waits for it (sd_notify(3)).
 //!
-//! `create` binds a directory of the container's own over `/run/notify` and tells the program of a
-//! socket in there. The socket is made when the program is started, by the command that then
-//! listens. Nothing but `READY=1` gets through: what else the service manager takes from a sender
-//! is not the container's to say.
+//! `create` bind mounts a directory of the container's own at `/run/notify`, and sets the variable
+//! for the program to a socket in it. The command that starts the program makes the socket and
+//! listens. Only `READY=1` is forwarded: a container must not send other messages to the service
+//! manager.
 
 use std::ffi::OsStr;
 use std::io::{IoSlice, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use davit_sys::OsContext;
+use davit_sys::trace::operation;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, recv,
     sendmsg, socket,
 };
-use oci_spec::runtime::{Mount, Spec};
-use sys::During;
 
 use crate::error::{Error, Result, Within};
-use crate::id::Id;
-use crate::record::{Entry, NOTIFY_DIRECTORY, NOTIFY_SOCKET, Root};
+use crate::log::warn;
+use crate::state::{ContainerDir, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 
-/// The variable, outside and inside.
-const VARIABLE: &str = "NOTIFY_SOCKET";
+/// The variable, on the host and in the container.
+pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Where the container has the directory with its socket.
-const INSIDE: &str = "/run/notify";
+/// The directory of the socket in the container.
+pub(crate) const INSIDE: &str = "/run/notify";
 
 /// The longest message that is read: as long as systemd's own buffer.
 const LONGEST: usize = 4096;
 
-/// How long the service manager may take to have read what it was sent.
+/// Timeout for the service manager to read the messages.
 const BARRIER: Duration = Duration::from_secs(30);
 
-/// Where a service manager listens.
+/// The address on which a service manager listens.
 #[derive(Clone, Debug)]
 pub struct Manager(UnixAddr);
 
@@ -59,37 +59,11 @@ impl Manager {
                 return Err(Error::new(format!("{VARIABLE}: {value:?} {reason}")));
             }
         };
-        Ok(Some(Self(address.during("address").within(|| format!("{VARIABLE} {value:?}"))?)))
+        Ok(Some(Self(address.syscall("address").within(|| format!("{VARIABLE} {value:?}"))?)))
     }
 }
 
-/// Gives the container its directory and its variable; tells whether it did.
-///
-/// A process that has the variable already was given a socket by its engine, and one without a mount
-/// namespace of its own can be given none.
-pub(crate) fn prepare(spec: &mut Spec, root: &Root, id: &Id) -> Result<bool> {
-    let own_mounts = crate::plan::kinds(spec).contains(&namespaces::Kind::Mount);
-    let Some(process) = spec.process_mut() else { return Ok(false) };
-    let mut env = process.env().clone().unwrap_or_default();
-    let given = env.iter().any(|entry| entry.starts_with(&format!("{VARIABLE}=")));
-    if given || !own_mounts {
-        return Ok(false);
-    }
-    env.push(format!("{VARIABLE}={INSIDE}/{NOTIFY_SOCKET}"));
-    process.set_env(Some(env));
-    let mut mount = Mount::default();
-    mount.set_destination(PathBuf::from(INSIDE));
-    mount.set_typ(Some("bind".to_owned()));
-    mount.set_source(Some(root.path().join(id.as_str()).join(NOTIFY_DIRECTORY)));
-    let options = ["bind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned);
-    mount.set_options(Some(options.to_vec()));
-    let mut mounts = spec.mounts().clone().unwrap_or_default();
-    mounts.push(mount);
-    spec.set_mounts(Some(mounts));
-    Ok(true)
-}
-
-/// The container's socket, and the way to the service manager.
+/// The container's socket, and the connection to the service manager.
 #[derive(Debug)]
 pub struct Proxy {
     inside: OwnedFd,
@@ -103,34 +77,38 @@ impl AsFd for Proxy {
 }
 
 impl Proxy {
-    /// Listens for the container; `None` where `create` has prepared nothing for that.
+    /// Listens for the container; `None` if `create` has prepared nothing for it, or if the service
+    /// manager does not listen: that is a warning, because a container is worth more than its
+    /// notification.
     ///
     /// # Errors
-    /// The service manager does not listen; the socket cannot be made.
-    pub(crate) fn open(entry: &Entry, manager: &Manager) -> Result<Option<Self>> {
-        if !entry.path_of(NOTIFY_DIRECTORY).exists() {
+    /// The socket cannot be made.
+    pub(crate) fn open(dir: &ContainerDir, manager: &Manager) -> Result<Option<Self>> {
+        if !dir.path_of(NOTIFY_DIRECTORY).exists() {
             return Ok(None);
         }
         let ours = datagram().within(|| VARIABLE)?;
-        connect(ours.as_raw_fd(), &manager.0)
-            .during("connect")
-            .within(|| format!("{VARIABLE} {}", manager.0))?;
-        let inside = listen(entry).within(|| NOTIFY_DIRECTORY)?;
+        let connected = connect(ours.as_raw_fd(), &manager.0).syscall("connect");
+        if let Err(error) = connected.within(|| format!("{VARIABLE} {}", manager.0)) {
+            warn_of(&error);
+            return Ok(None);
+        }
+        let inside = listen(dir).within(|| NOTIFY_DIRECTORY)?;
         Ok(Some(Self { inside, manager: ours }))
     }
 
-    /// Takes one message from the container, where there is one, and passes it on if it is the
-    /// word; tells whether it was.
+    /// Receives one message from the container, if there is one, and forwards it if it is
+    /// `READY=1`; returns whether it was.
     ///
     /// # Errors
     /// The service manager is gone.
     pub fn take(&self, pid: i32) -> Result<bool> {
         let mut message = [0; LONGEST];
-        // Descriptors that come with it are closed by the kernel, as there is no room for them: that
-        // is also how the barrier of a sender inside opens.
+        // The kernel closes descriptors that come with it, as there is no buffer for them: this
+        // also opens the barrier of a sender in the container.
         let length = match recv(self.inside.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(false),
-            received => received.during("recv").within(|| NOTIFY_DIRECTORY)?,
+            received => received.syscall("recv").within(|| NOTIFY_DIRECTORY)?,
         };
         if !says_ready(message.get(..length).unwrap_or_default()) {
             return Ok(false);
@@ -140,12 +118,18 @@ impl Proxy {
         Ok(true)
     }
 
-    /// Waits until the container is ready, or has ended; and, as this command ends next, until the
-    /// service manager has read who sent the word.
+    /// Waits until the container is ready, or has ended; then, as this command ends next, until the
+    /// service manager has read the sender of the message.
     ///
-    /// # Errors
-    /// The service manager is gone.
-    pub(crate) fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    /// A service manager that has gone in the meantime is a warning: the container is running.
+    pub(crate) fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32) {
+        let wait = || self.wait_for_it(pidfd, pid);
+        if let Err(error) = operation("wait", &"wait until the container is ready", wait) {
+            warn_of(&error);
+        }
+    }
+
+    fn wait_for_it(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
         loop {
             let mut fds = [
                 PollFd::new(self.inside.as_fd(), PollFlags::POLLIN),
@@ -153,7 +137,7 @@ impl Proxy {
             ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
-                polled => polled.during("poll").within(|| VARIABLE)?,
+                polled => polled.syscall("poll").within(|| VARIABLE)?,
             };
             let [word, end] = fds.map(|fd| fd.any().unwrap_or(false));
             if word {
@@ -166,16 +150,18 @@ impl Proxy {
         }
     }
 
-    /// systemd asks who the sender is when it reads the message, which may be after its end. It closes
-    /// the descriptor that comes with `BARRIER=1` once it has read all before (sd_notify(3)).
+    /// systemd looks up the sender when it reads the message, which may be after the sender has
+    /// ended. It closes the descriptor that comes with `BARRIER=1` once it has read all messages
+    /// before (sd_notify(3)).
     fn barrier(&self) -> Result<()> {
-        let (ours, theirs): (PipeReader, _) = std::io::pipe().during("pipe").within(|| VARIABLE)?;
+        let (ours, theirs): (PipeReader, _) =
+            std::io::pipe().syscall("pipe").within(|| VARIABLE)?;
         self.tell(b"BARRIER=1", Some(theirs.as_fd()))?;
         drop(theirs);
         let mut fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
-        let patience = PollTimeout::try_from(BARRIER).unwrap_or(PollTimeout::MAX);
-        // One that does not know of barriers may never close it: then the message is old enough.
-        poll(&mut fds, patience).map(drop).during("poll").within(|| VARIABLE)
+        let timeout = PollTimeout::try_from(BARRIER).unwrap_or(PollTimeout::MAX);
+        // A service manager without barriers may never close it: the message is old enough then.
+        poll(&mut fds, timeout).map(drop).syscall("poll").within(|| VARIABLE)
     }
 
     fn tell(&self, message: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
@@ -185,29 +171,34 @@ impl Proxy {
         let rights: &[_] = if fds.is_empty() { &[] } else { &rights };
         sendmsg::<()>(self.manager.as_raw_fd(), &message, rights, MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
-            .during("sendmsg")
+            .syscall("sendmsg")
             .within(|| VARIABLE)
     }
 }
 
-fn datagram() -> std::result::Result<OwnedFd, sys::Error> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    socket(AddressFamily::Unix, SockType::Datagram, flags, None).during("socket")
+/// The warning about a service manager that cannot be reached.
+fn warn_of(error: &Error) {
+    warn(format!("{error}; the container cannot report that it is ready"));
 }
 
-/// The container's socket, that any of its users may write to. One from a `start` that was killed
-/// is in the way.
-fn listen(entry: &Entry) -> std::result::Result<OwnedFd, sys::Error> {
-    let path = entry.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET);
+fn datagram() -> std::result::Result<OwnedFd, davit_sys::Error> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Unix, SockType::Datagram, flags, None).syscall("socket")
+}
+
+/// The container's socket, to which any of its users may write. The socket of a `start` that was
+/// killed is removed first.
+fn listen(dir: &ContainerDir) -> std::result::Result<OwnedFd, davit_sys::Error> {
+    let path = dir.path_of(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        removed => removed.during("unlink")?,
+        removed => removed.syscall("unlink")?,
     }
     let socket = datagram()?;
-    let address = UnixAddr::new(&path).during("bind")?;
-    bind(socket.as_raw_fd(), &address).during("bind")?;
+    let address = UnixAddr::new(&path).syscall("bind")?;
+    bind(socket.as_raw_fd(), &address).syscall("bind")?;
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .during("chmod")?;
+        .syscall("chmod")?;
     Ok(socket)
 }
 
@@ -215,10 +206,14 @@ fn says_ready(message: &[u8]) -> bool {
     message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
 }
 
+/// A message of a container.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = says_ready(bytes);
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -248,28 +243,5 @@ mod tests {
         ] {
             assert_eq!(says_ready(message), ready, "{message:?}");
         }
-    }
-
-    #[test]
-    fn a_process_that_has_a_socket_keeps_it() {
-        let spec = |env: &[&str], namespaces: serde_json::Value| -> Spec {
-            let process = json!({ "cwd": "/", "args": ["x"], "env": env,
-                "user": { "uid": 0, "gid": 0 } });
-            let linux = json!({ "namespaces": namespaces });
-            serde_json::from_value(json!({ "ociVersion": "1.3.0", "process": process,
-                "linux": linux }))
-            .unwrap()
-        };
-        let root = Root::new(Some("/r".into())).unwrap();
-        let id = Id::try_from("x".to_owned()).unwrap();
-        let mut fresh = spec(&["A=1"], json!([{ "type": "mount" }]));
-        assert!(prepare(&mut fresh, &root, &id).unwrap());
-        let env = fresh.process().as_ref().unwrap().env().clone().unwrap();
-        assert_eq!(env, ["A=1", "NOTIFY_SOCKET=/run/notify/notify.sock"]);
-        let source = fresh.mounts().as_ref().unwrap().last().unwrap().source().clone();
-        assert_eq!(source, Some("/r/x/notify".into()));
-        let mut engine = spec(&["NOTIFY_SOCKET=/x"], json!([{ "type": "mount" }]));
-        assert!(!prepare(&mut engine, &root, &id).unwrap());
-        assert!(!prepare(&mut spec(&[], json!([])), &root, &id).unwrap());
     }
 }

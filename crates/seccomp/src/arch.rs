@@ -4,7 +4,7 @@ use std::fmt;
 
 use oci_spec::runtime::Arch as OciArch;
 
-/// Bit 30 of a number tells a call of x32 from one of x86_64, which share an audit value.
+/// Bit 30 of a number distinguishes x32 from x86_64, which have the same audit value.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// An architecture with a table of system calls.
@@ -41,7 +41,7 @@ impl Arch {
         Self::S390x,
     ];
 
-    /// The architecture this program was built for; `None` where davit has no table.
+    /// The architecture that this program was built for; `None` without a table for it.
     #[must_use]
     pub const fn native() -> Option<Self> {
         if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
@@ -92,7 +92,7 @@ impl Arch {
         }
     }
 
-    /// Whether arguments have 64 bits. x32 has 32-bit pointers, but the kernel sees its whole registers.
+    /// Whether arguments have 64 bits. x32 has 32-bit pointers, but 64-bit registers.
     pub(crate) const fn wide(self) -> bool {
         !matches!(self, Self::X86 | Self::Arm)
     }
@@ -107,7 +107,7 @@ impl Arch {
         16 + 8 * index as u32 + if matches!(self, Self::S390x) { 0 } else { 4 }
     }
 
-    /// Whether socket and System V calls can also come through `socketcall` and `ipc`.
+    /// Whether socket and System V calls can also be made by `socketcall` and `ipc`.
     pub(crate) const fn multiplexes(self) -> bool {
         matches!(self, Self::X86 | Self::Ppc64le | Self::S390x)
     }
@@ -121,7 +121,7 @@ impl Arch {
             )
     }
 
-    /// The architecture that config.json calls `name`, on `host`; `None` where davit has no table for it.
+    /// The architecture `name` of config.json, on `host`; `None` without a table for it.
     pub(crate) fn from_oci(name: OciArch, host: Self) -> Option<Self> {
         Some(match name {
             OciArch::ScmpArchNative => host,

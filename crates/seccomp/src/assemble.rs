@@ -1,9 +1,9 @@
-//! Classic BPF, written from its end to its beginning.
+//! An assembler for classic BPF that writes a program from its end to its beginning.
 //!
-//! All jumps of classic BPF go forward. Written backwards, the place of every target is known when the jump
-//! to it is written, so that a jump too far for its 8 bits can get a stepping stone right behind it.
+//! All jumps of classic BPF go forward. Written backwards, the position of each target is known
+//! when the jump to it is written, so that a jump that is too long for 8 bits can get a trampoline.
 
-use sys::seccomp::Instruction;
+use davit_sys::seccomp::Instruction;
 
 use crate::arch::Arch;
 use crate::profile::{Condition, Test};
@@ -26,20 +26,20 @@ pub(crate) const NUMBER: u32 = 0;
 /// Offset of the architecture.
 pub(crate) const ARCH: u32 = 4;
 
-/// The furthest target that is jumped to without a stepping stone: 255, less the two stones that the other
-/// target of the same branch and this one may put between.
-const REACH: usize = 253;
+/// Maximum distance of a jump without a trampoline: 255, less the two trampolines that the targets
+/// of one branch may insert.
+const MAX_DISTANCE: usize = 253;
 
-/// An instruction that can be jumped to, counted from the program's end.
+/// The position of an instruction, counted from the end of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label(usize);
 
-/// A program being written from its end.
+/// A program that is written from its end.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     reversed: Vec<Instruction>,
     returns: Vec<(u32, Label)>,
-    stones: Vec<(Label, Label)>,
+    trampolines: Vec<(Label, Label)>,
 }
 
 impl Assembler {
@@ -47,7 +47,7 @@ impl Assembler {
         Self { reversed: Vec::with_capacity(instructions), ..Self::default() }
     }
 
-    /// The program, from its beginning.
+    /// Returns the program.
     pub(crate) fn finish(mut self) -> Vec<Instruction> {
         self.reversed.reverse();
         self.reversed
@@ -58,16 +58,16 @@ impl Assembler {
         Label(self.reversed.len() - 1)
     }
 
-    /// Instructions that a jump written now would skip.
+    /// The number of instructions that a jump at the present position would skip.
     fn distance(&self, label: Label) -> usize {
         self.reversed.len() - 1 - label.0
     }
 
-    /// A return of `action`: one within reach, or a new one.
+    /// A return of `action`: an existing one that is reachable, or a new one.
     pub(crate) fn ret(&mut self, action: u32) -> Label {
         let position = self.returns.iter().position(|&(known, _)| known == action);
         let known = position.and_then(|at| self.returns.get(at)).map(|&(_, label)| label);
-        if let Some(label) = known.filter(|&label| self.distance(label) <= REACH) {
+        if let Some(label) = known.filter(|&label| self.distance(label) <= MAX_DISTANCE) {
             return label;
         }
         let label = self.push(RETURN, 0, 0, action);
@@ -78,57 +78,60 @@ impl Assembler {
         label
     }
 
-    /// `label`, or a stepping stone to it within reach.
-    fn within_reach(&mut self, label: Label) -> Label {
-        if self.distance(label) <= REACH {
+    /// `label`, or a trampoline to it that is reachable.
+    fn reachable(&mut self, label: Label) -> Label {
+        if self.distance(label) <= MAX_DISTANCE {
             return label;
         }
         if let Some(&Instruction { code: RETURN, k, .. }) = self.reversed.get(label.0) {
             return self.ret(k);
         }
-        let position = self.stones.iter().position(|&(target, _)| target == label);
-        let known = position.and_then(|at| self.stones.get(at)).map(|&(_, stone)| stone);
-        if let Some(stone) = known.filter(|&stone| self.distance(stone) <= REACH) {
-            return stone;
+        let position = self.trampolines.iter().position(|&(target, _)| target == label);
+        let known =
+            position.and_then(|at| self.trampolines.get(at)).map(|&(_, trampoline)| trampoline);
+        if let Some(trampoline) =
+            known.filter(|&trampoline| self.distance(trampoline) <= MAX_DISTANCE)
+        {
+            return trampoline;
         }
-        let stone = self.jump(label);
-        match position.and_then(|at| self.stones.get_mut(at)) {
-            Some(known) => known.1 = stone,
-            None => self.stones.push((label, stone)),
+        let trampoline = self.jump(label);
+        match position.and_then(|at| self.trampolines.get_mut(at)) {
+            Some(known) => known.1 = trampoline,
+            None => self.trampolines.push((label, trampoline)),
         }
-        stone
+        trampoline
     }
 
     fn jump(&mut self, label: Label) -> Label {
-        // An offset of `ja` has 32 bits.
+        // The offset of `ja` has 32 bits.
         let distance = self.distance(label) as u32;
         self.push(JUMP, 0, 0, distance)
     }
 
-    /// Compares the loaded word with `k`, and goes on at `yes` or `no`.
+    /// Compares the loaded word with `k`, and continues at `yes` or `no`.
     pub(crate) fn branch(&mut self, code: u16, k: u32, yes: Label, no: Label) -> Label {
         if yes == no {
             return yes;
         }
-        let yes = self.within_reach(yes);
-        let no = self.within_reach(no);
+        let yes = self.reachable(yes);
+        let no = self.reachable(no);
         let (jt, jf) = (self.distance(yes) as u8, self.distance(no) as u8);
         self.push(code, jt, jf, k)
     }
 
-    /// Loads the word at `offset` and goes on at `next`.
+    /// Loads the word at `offset` and continues at `next`.
     pub(crate) fn load(&mut self, offset: u32, next: Label) -> Label {
         self.then(next);
         self.push(LOAD, 0, 0, offset)
     }
 
-    /// Keeps the bits of `mask` in the loaded word and goes on at `next`.
+    /// Applies `mask` to the loaded word and continues at `next`.
     pub(crate) fn and(&mut self, mask: u32, next: Label) -> Label {
         self.then(next);
         self.push(AND, 0, 0, mask)
     }
 
-    /// Makes `next` what follows the instruction that is written next.
+    /// Makes `next` the successor of the instruction that is written next.
     fn then(&mut self, next: Label) {
         if self.distance(next) != 0 {
             match self.reversed.get(next.0) {
@@ -138,7 +141,7 @@ impl Assembler {
         }
     }
 
-    /// Tests an argument, and goes on at `pass` or `fail`.
+    /// Tests an argument, and continues at `pass` or `fail`.
     pub(crate) fn condition(
         &mut self,
         arch: Arch,

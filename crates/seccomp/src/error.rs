@@ -1,31 +1,31 @@
-//! What is wrong with a profile.
+//! Errors of profiles.
 
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxSeccompAction;
 
-/// A fault of `linux.seccomp`, named by its field.
+/// An error of `linux.seccomp`, with its field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// davit has no table of system calls for this machine.
-    #[error("linux.seccomp: no table of system calls for this machine's architecture")]
+    /// There is no table of system calls for the architecture of the host.
+    #[error("linux.seccomp: no table of system calls for the architecture of this host")]
     NoTable,
-    /// An errno beside an action that returns none.
+    /// An errno for an action that returns none.
     #[error("{field}: {action} returns no errno")]
     ErrnoUnused {
         /// Path of the errno.
         field: String,
-        /// The action beside it.
+        /// The action.
         action: LinuxSeccompAction,
     },
-    /// An errno that does not fit.
+    /// An errno that is too large.
     #[error("{field}: {value} is greater than {max}")]
     ErrnoTooBig {
         /// Path of the errno.
         field: String,
-        /// What it is.
+        /// Its value.
         value: u32,
-        /// What fits.
+        /// The maximum.
         max: u32,
     },
     /// An entry without names.
@@ -34,7 +34,7 @@ pub enum Error {
         /// Index of the entry.
         entry: usize,
     },
-    /// A name without letters.
+    /// An empty name.
     #[error("linux.seccomp.syscalls[{entry}].names[{name}]: empty")]
     EmptyName {
         /// Index of the entry.
@@ -67,7 +67,7 @@ pub enum Error {
         /// The call.
         name: String,
     },
-    /// NOTIFY without anyone to notify.
+    /// NOTIFY without an agent.
     #[error("{field}: SCMP_ACT_NOTIFY needs linux.seccomp.listenerPath")]
     NotifyWithoutListener {
         /// Path of the action.
@@ -81,24 +81,24 @@ pub enum Error {
         /// Path of the action.
         field: String,
     },
-    /// An agent whom nobody could reach.
+    /// An invalid path of the agent's socket.
     #[error("linux.seccomp.listenerPath: {path:?} {reason}")]
     ListenerPath {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// No way to hand the listener over under the filter.
+    /// The filter allows no system call to send the listener to the agent.
     #[error(
         "{field}: SCMP_ACT_NOTIFY needs the filter to allow sendmsg or sendmmsg: the agent gets its \
          descriptor by one of them"
     )]
-    NoCarrier {
+    CannotSendListener {
         /// Path of the action.
         field: String,
     },
-    /// Metadata for no one.
+    /// Metadata without an agent.
     #[error("linux.seccomp.listenerMetadata: must not be set without listenerPath")]
     MetadataWithoutListener,
     /// A flag that needs NOTIFY.
@@ -106,10 +106,10 @@ pub enum Error {
         "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs an action SCMP_ACT_NOTIFY"
     )]
     WaitWithoutNotify,
-    /// More than the kernel takes.
+    /// More instructions than the kernel accepts.
     #[error(
-        "linux.seccomp: compiles to {instructions} instructions for {architectures} architectures, and the \
-         kernel takes at most {max}: use fewer args"
+        "linux.seccomp: compiles to {instructions} instructions for {architectures} architectures, \
+         and the kernel accepts at most {max}: use fewer args"
     )]
     TooLong {
         /// Length of the program.

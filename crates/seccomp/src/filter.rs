@@ -1,28 +1,33 @@
-//! The filter as a whole: which architecture, then which number, then which arguments.
+//! The complete filter: it tests the architecture, then the number, then the arguments.
 
-use sys::seccomp::Instruction;
+use davit_sys::seccomp::Instruction;
 
 use crate::arch::{Arch, X32_BIT};
+use crate::arch_rules::{ArchRules, Chain, Verdict};
 use crate::assemble::{self, Assembler, Label};
-use crate::calls::{Calls, Chain, Verdict};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::ranges::{FOREIGN, Range, Target, differences, ranges, without_x32};
 
-/// Single numbers inside one range that a leaf of the tree tests one after the other. Each costs one
-/// instruction here and two as ranges of their own; three still are no slower than the deeper tree.
-const EXCEPTIONS: usize = 3;
+/// Maximum number of single numbers inside one range that a leaf of the tree tests in sequence.
+/// Each takes one instruction here and two as a range of its own; three are not slower than a
+/// deeper tree.
+const MAX_EXCEPTIONS: usize = 3;
 
-/// Compiles the rules of all architectures. The first is the host's own and comes first in the program.
-pub(crate) fn compile(profile: &Profile, calls: &mut [Calls]) -> Result<Vec<Instruction>, Error> {
+/// Compiles the rules of all architectures. The first one is the host's, and comes first in the
+/// program.
+pub(crate) fn compile(
+    profile: &Profile,
+    calls: &mut [ArchRules],
+) -> Result<Vec<Instruction>, Error> {
     let mut program = Assembler::with_capacity(1024);
     let mut sections: Vec<(u32, Label)> = Vec::with_capacity(calls.len());
     let (x32, mut others): (Vec<_>, Vec<_>) =
         calls.iter_mut().partition(|calls| calls.arch == Arch::X32);
     let mut x32 = x32.into_iter().next();
     for calls in others.iter_mut().rev() {
-        let sibling = x32.take_if(|_| calls.arch == Arch::X86_64);
-        let label = section(&mut program, profile, calls, sibling)?;
+        let x86_64_tree = x32.take_if(|_| calls.arch == Arch::X86_64);
+        let label = section(&mut program, profile, calls, x86_64_tree)?;
         sections.push((calls.arch.audit(), label));
     }
     let mut next = program.ret(FOREIGN);
@@ -37,8 +42,8 @@ pub(crate) fn compile(profile: &Profile, calls: &mut [Calls]) -> Result<Vec<Inst
 fn section(
     program: &mut Assembler,
     profile: &Profile,
-    calls: &mut Calls,
-    x32: Option<&mut Calls>,
+    calls: &mut ArchRules,
+    x32: Option<&mut ArchRules>,
 ) -> Result<Label, Error> {
     let mut chains = Vec::new();
     let verdicts = calls.verdicts(&profile.rules, &mut chains)?;
@@ -54,10 +59,10 @@ fn section(
         without_x32(&mut own, profile.default);
     }
     let labels = vec![None; chains.len()];
-    let mut tree = Tree { program, profile, arch: calls.arch, chains, labels, sibling: None };
+    let mut tree = Tree { program, profile, arch: calls.arch, chains, labels, x86_64_tree: None };
     let mut root = tree.search(&leaves(&own));
     if let Some(x32_ranges) = x32_ranges {
-        tree.sibling = Some(root);
+        tree.x86_64_tree = Some(root);
         let x32_root = tree.search(&leaves(&x32_ranges));
         let x32_start = tree.program.and(!X32_BIT, x32_root);
         root = tree.program.branch(assemble::ANY_BIT, X32_BIT, x32_start, root);
@@ -65,7 +70,7 @@ fn section(
     Ok(program.load(assemble::NUMBER, root))
 }
 
-/// Consecutive numbers with one target, but for some.
+/// Consecutive numbers with one target, and exceptions.
 #[derive(Debug)]
 struct Leaf {
     start: u32,
@@ -73,7 +78,7 @@ struct Leaf {
     exceptions: Vec<(u32, Target)>,
 }
 
-/// Ranges of one number between two ranges of equal target become exceptions of these.
+/// Turns single numbers between two ranges with equal targets into exceptions.
 fn leaves(ranges: &[Range]) -> Vec<Leaf> {
     let mut leaves = Vec::with_capacity(ranges.len());
     let mut rest = ranges;
@@ -81,7 +86,7 @@ fn leaves(ranges: &[Range]) -> Vec<Leaf> {
         let mut leaf = Leaf { start: first.start, target: first.target, exceptions: Vec::new() };
         while let [_, single, again, ..] = rest {
             let is_single = again.start - single.start == 1 && again.target == leaf.target;
-            if !is_single || leaf.exceptions.len() == EXCEPTIONS {
+            if !is_single || leaf.exceptions.len() == MAX_EXCEPTIONS {
                 break;
             }
             leaf.exceptions.push((single.start, single.target));
@@ -93,16 +98,16 @@ fn leaves(ranges: &[Range]) -> Vec<Leaf> {
     leaves
 }
 
-/// Writes the tree of one architecture, and the chains of conditions it leads to.
+/// Writes the tree of one architecture, and its chains.
 struct Tree<'a> {
     program: &'a mut Assembler,
     profile: &'a Profile<'a>,
     arch: Arch,
     chains: Vec<Chain>,
-    /// Where each chain was written.
+    /// The labels of the chains that are written already.
     labels: Vec<Option<Label>>,
-    /// Where x32 goes on as x86_64.
-    sibling: Option<Label>,
+    /// The tree of x86_64, for x32.
+    x86_64_tree: Option<Label>,
 }
 
 impl Tree<'_> {
@@ -112,8 +117,7 @@ impl Tree<'_> {
             [] => self.program.ret(self.profile.default),
             [leaf] => self.leaf(leaf),
             _ => {
-                let (left, right) =
-                    leaves.split_at_checked(leaves.len() / 2).unwrap_or((leaves, &[]));
+                let (left, right) = leaves.split_at(leaves.len() / 2);
                 let start = right.first().map_or(0, |leaf| leaf.start);
                 let right = self.search(right);
                 let left = self.search(left);
@@ -135,14 +139,14 @@ impl Tree<'_> {
         match target {
             Target::Verdict(Verdict::Return(action)) => self.program.ret(action),
             Target::Verdict(Verdict::Chain(chain)) => self.chain(chain),
-            Target::Sibling => match self.sibling {
+            Target::X86_64Tree => match self.x86_64_tree {
                 Some(label) => label,
                 None => self.program.ret(self.profile.default),
             },
         }
     }
 
-    /// Where chain `index` is, written on first use.
+    /// The label of chain `index`, which is written on first use.
     fn chain(&mut self, index: usize) -> Label {
         if let Some(&Some(label)) = self.labels.get(index) {
             return label;

@@ -1,15 +1,16 @@
-//! Who is told of system calls that only someone outside can answer for.
+//! The seccomp agent, which decides about notified system calls.
 //!
-//! The kernel gives the listener of a filter to the thread that installs it, under the filter
-//! already. Init must still hand it over, and would wait for an answer that nobody can give if the
-//! system call that it does this with were to be notified too.
+//! The kernel returns the listener of a filter to the thread that installs it, with the filter in
+//! effect. Init must still send it to the agent. If the filter notified the system call for that,
+//! init would wait forever, because the agent does not have the listener yet.
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::answer::{Answer, answer, names, syscalls};
 
 /// `sun_path` of unix(7), with the final NUL.
 const MAX_PATH: usize = 107;
@@ -19,30 +20,32 @@ const MAX_PATH: usize = 107;
 pub struct Listener {
     /// The socket on which it listens.
     pub path: PathBuf,
-    /// What it is told besides.
+    /// `listenerMetadata`, which is sent to it.
     pub metadata: Option<String>,
-    /// What init hands the listener over with.
-    pub(crate) carrier: Carrier,
+    /// The system call by which init sends the listener.
+    #[serde(rename = "carrier")]
+    pub(crate) send_via: SendVia,
 }
 
-/// The system calls that can carry a descriptor to another process (unix(7)).
+/// The system calls that can send a descriptor (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Carrier {
+pub enum SendVia {
     /// sendmsg(2)
     SendMsg,
     /// sendmmsg(2)
     SendMmsg,
 }
 
-/// The one that notifies of sendmsg, to redirect connections, leaves sendmmsg alone.
-const CARRIERS: [(Carrier, &str); 2] =
-    [(Carrier::SendMsg, "sendmsg"), (Carrier::SendMmsg, "sendmmsg")];
+/// In order of preference: a profile that notifies sendmsg, to redirect connections, may allow
+/// sendmmsg.
+const SEND_CALLS: [(SendVia, &str); 2] =
+    [(SendVia::SendMsg, "sendmsg"), (SendVia::SendMmsg, "sendmmsg")];
 
-/// The agent of `profile`; `None` where nothing is notified: then a path means nothing
+/// The agent of `profile`; `None` if nothing is notified: the path is ignored then
 /// (config-linux.md, "Seccomp").
 ///
 /// # Errors
-/// NOTIFY where it cannot be, an agent that is not named.
+/// NOTIFY for a system call that init needs, or without an agent.
 pub fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, Error> {
     if profile.listener_metadata().is_some() && profile.listener_path().is_none() {
         return Err(Error::MetadataWithoutListener);
@@ -54,7 +57,7 @@ pub fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, Error> {
     let mut notified = syscalls(profile).iter().enumerate().filter(|(_, s)| s.action() == notify);
     let Some((first, _)) = notified.clone().next() else { return Ok(None) };
     let field = |entry: usize| format!("linux.seccomp.syscalls[{entry}].action");
-    // A failure to execute the program is told with write(2), while nobody may be there to answer.
+    // Init reports a failure of execve(2) by write(2), perhaps before the agent answers.
     if let Some((entry, _)) = notified.find(|(_, syscall)| names(syscall, "write")) {
         return Err(Error::NotifyRefused { field: field(entry) });
     }
@@ -67,32 +70,10 @@ pub fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, Error> {
         length if length > MAX_PATH => return wrong("is too long for the address of a socket"),
         _ => {}
     }
-    let carrier = CARRIERS.iter().find(|(_, name)| surely_allowed(profile, name));
-    let carrier = carrier.ok_or_else(|| Error::NoCarrier { field: field(first) })?.0;
+    let send_via = SEND_CALLS.iter().find(|(_, name)| answer(profile, name) == Answer::Allows);
+    let send_via = send_via.ok_or_else(|| Error::CannotSendListener { field: field(first) })?.0;
     let metadata = profile.listener_metadata().clone();
-    Ok(Some(Listener { path: path.clone(), metadata, carrier }))
-}
-
-/// Whether the filter lets this call pass whatever its arguments are.
-fn surely_allowed(profile: &LinuxSeccomp, name: &str) -> bool {
-    let default = profile.default_action();
-    // Entries with the default action are skipped, and those without args win over the others.
-    let mut entries = syscalls(profile).iter().filter(|s| names(s, name) && s.action() != default);
-    let is_free = |syscall: &&LinuxSyscall| syscall.args().as_ref().is_none_or(Vec::is_empty);
-    let action = match entries.clone().find(is_free) {
-        Some(entry) => entry.action(),
-        None if entries.next().is_some() => return false,
-        None => default,
-    };
-    matches!(action, LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog)
-}
-
-fn syscalls(profile: &LinuxSeccomp) -> &[LinuxSyscall] {
-    profile.syscalls().as_deref().unwrap_or_default()
-}
-
-fn names(syscall: &LinuxSyscall, name: &str) -> bool {
-    syscall.names().iter().any(|known| known == name)
+    Ok(Some(Listener { path: path.clone(), metadata, send_via }))
 }
 
 #[cfg(test)]
@@ -106,11 +87,11 @@ mod tests {
         listener(&profile).map_err(|error| error.to_string())
     }
 
-    fn carrier(default: &str, entries: &[Value]) -> Result<Carrier, String> {
+    fn send_via(default: &str, entries: &[Value]) -> Result<SendVia, String> {
         let mut syscalls = vec![json!({ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" })];
         syscalls.extend(entries.iter().cloned());
         of(json!({ "defaultAction": default, "listenerPath": "/s", "syscalls": syscalls }))
-            .map(|listener| listener.unwrap().carrier)
+            .map(|listener| listener.unwrap().send_via)
     }
 
     fn entry(name: &str, action: &str) -> Value {
@@ -120,16 +101,16 @@ mod tests {
     #[test]
     fn the_carrier_is_a_call_that_the_filter_lets_pass() {
         let (allow, errno, notify) = ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY");
-        assert_eq!(carrier(allow, &[]), Ok(Carrier::SendMsg));
-        assert_eq!(carrier(allow, &[entry("sendmsg", notify)]), Ok(Carrier::SendMmsg));
-        assert_eq!(carrier(errno, &[entry("sendmsg", allow)]), Ok(Carrier::SendMsg));
-        assert_eq!(carrier(errno, &[entry("sendmmsg", "SCMP_ACT_LOG")]), Ok(Carrier::SendMmsg));
+        assert_eq!(send_via(allow, &[]), Ok(SendVia::SendMsg));
+        assert_eq!(send_via(allow, &[entry("sendmsg", notify)]), Ok(SendVia::SendMmsg));
+        assert_eq!(send_via(errno, &[entry("sendmsg", allow)]), Ok(SendVia::SendMsg));
+        assert_eq!(send_via(errno, &[entry("sendmmsg", "SCMP_ACT_LOG")]), Ok(SendVia::SendMmsg));
         let mut conditional = entry("sendmsg", errno);
         conditional["args"] = json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]);
-        assert_eq!(carrier(allow, &[conditional]), Ok(Carrier::SendMmsg));
-        let none = carrier(errno, &[]).unwrap_err();
+        assert_eq!(send_via(allow, &[conditional]), Ok(SendVia::SendMmsg));
+        let none = send_via(errno, &[]).unwrap_err();
         assert!(none.starts_with("linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY"), "{none}");
-        assert!(carrier(allow, &[entry("sendmsg", notify), entry("sendmmsg", errno)]).is_err());
+        assert!(send_via(allow, &[entry("sendmsg", notify), entry("sendmmsg", errno)]).is_err());
     }
 
     #[test]

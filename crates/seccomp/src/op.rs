@@ -1,92 +1,94 @@
-//! The operation, how it reads and crosses to init, and the second door.
+//! The operation, its display and serialisation, and its execution.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 
+use davit_sys::Failure;
+use davit_sys::seccomp::{self, Instruction};
 use nix::errno::Errno;
 use oci_spec::runtime::Arch as OciArch;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sys::Failure;
-use sys::seccomp::{self, Instruction};
 
 use crate::Arch;
-use crate::listener::Carrier;
+use crate::listener::SendVia;
 
-/// A step of seccomp.
+/// One operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
-    /// Put a filter before every system call.
+    /// Installs a filter.
     Install {
         /// `SECCOMP_FILTER_FLAG_*`.
         flags: u32,
         /// The filter.
         program: Program,
-        /// What the listener of a filter that notifies is handed over with.
-        carrier: Option<Carrier>,
-        /// What the plan can tell of it; does not cross to init.
+        /// The system call by which the listener is sent, for a filter that notifies.
+        send_via: Option<SendVia>,
+        /// For messages only: it is not passed to init.
         #[serde(skip)]
-        story: Story,
+        summary: FilterSummary,
     },
 }
 
-/// A classic BPF program; serialised as the kernel's bytes.
+/// A classic BPF program, serialised with the layout of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program(pub Vec<Instruction>);
 
-/// What a filter was made from.
+/// A summary of a filter, for `davit explain`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Story {
-    /// What the filter returns where nothing else is said.
+pub struct FilterSummary {
+    /// The default return value.
     pub default: u32,
-    /// Different names of system calls in the profile that some architecture knows.
+    /// Number of distinct system calls in the profile.
     pub syscalls: usize,
-    /// Architectures of the filter, the host's own first.
+    /// Architectures of the filter, the host's first.
     pub architectures: Vec<Arch>,
-    /// Architectures of the profile that this machine cannot run.
+    /// Architectures of the profile that the host cannot run.
     pub skipped_architectures: Vec<OciArch>,
-    /// Names in the profile that no architecture knows, and that were skipped.
+    /// Names in the profile that no architecture has, and that were skipped.
     pub unknown_syscalls: Vec<String>,
 }
 
-/// The listener of a filter that notifies, and what it may be handed over with.
-pub type Handover = (OwnedFd, Carrier);
+/// The listener of a filter that notifies, and the system call to send it with.
+pub type ListenerHandoff = (OwnedFd, SendVia);
 
-/// Installs the filters. The caller has `no_new_privs` or CAP_SYS_ADMIN, and hands the listener
-/// over before it makes any other system call.
+/// Installs the filters. The caller has `no_new_privs` or CAP_SYS_ADMIN, and sends the listener
+/// before it makes any other system call.
 ///
 /// # Errors
-/// The failed operation.
-pub fn apply(ops: &[Op]) -> Result<Option<Handover>, Failure> {
-    let mut handover = None;
-    for (index, Op::Install { flags, program, carrier, .. }) in ops.iter().enumerate() {
-        let listener = seccomp::set_mode_filter(*flags, &program.0)
+/// The operation that failed.
+pub fn apply(ops: &[Op]) -> Result<Option<ListenerHandoff>, Failure> {
+    let mut handoff = None;
+    for (index, op) in ops.iter().enumerate() {
+        let Op::Install { flags, program, send_via, .. } = op;
+        let perform = || seccomp::set_mode_filter(*flags, &program.0);
+        let listener = davit_sys::trace::operation("seccomp", op, perform)
             .map_err(|error| Failure::new(index, error))?;
-        handover = listener.zip(*carrier).or(handover);
+        handoff = listener.zip(*send_via).or(handoff);
     }
-    Ok(handover)
+    Ok(handoff)
 }
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Install { flags, program, carrier, story } = self;
+        let Self::Install { flags, program, send_via, summary } = self;
         write!(f, "seccomp filter: {} instructions, default ", program.0.len())?;
-        fmt_action(f, story.default)?;
-        write!(f, ", {} syscalls, architectures", story.syscalls)?;
-        fmt_list(f, story.architectures.iter().map(|arch| arch.name()))?;
+        fmt_action(f, summary.default)?;
+        write!(f, ", {} syscalls, architectures", summary.syscalls)?;
+        fmt_list(f, summary.architectures.iter().map(|arch| arch.name()))?;
         fmt_flags(f, *flags)?;
-        match carrier {
-            Some(Carrier::SendMsg) => f.write_str(", listener handed over by sendmsg")?,
-            Some(Carrier::SendMmsg) => f.write_str(", listener handed over by sendmmsg")?,
+        match send_via {
+            Some(SendVia::SendMsg) => f.write_str(", listener sent by sendmsg")?,
+            Some(SendVia::SendMmsg) => f.write_str(", listener sent by sendmmsg")?,
             None => {}
         }
-        if !story.skipped_architectures.is_empty() {
+        if !summary.skipped_architectures.is_empty() {
             f.write_str(", skipped architectures")?;
-            fmt_list(f, &story.skipped_architectures)?;
+            fmt_list(f, &summary.skipped_architectures)?;
         }
-        if !story.unknown_syscalls.is_empty() {
+        if !summary.unknown_syscalls.is_empty() {
             f.write_str(", skipped unknown syscalls")?;
-            fmt_list(f, &story.unknown_syscalls)?;
+            fmt_list(f, &summary.unknown_syscalls)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The profile, checked: entries as rules with numbers in place of words.
+//! The checked profile: entries as rules.
 
 use std::cmp::Reverse;
 
@@ -8,27 +8,28 @@ use oci_spec::runtime::{
 
 use crate::Error;
 
-/// seccomp(2): the kernel cuts greater errnos down to this, MAX_ERRNO of linux/err.h.
+/// Maximum errno: the kernel truncates greater ones (seccomp(2), MAX_ERRNO of linux/err.h).
 const MAX_ERRNO: u32 = 4095;
-/// The low half of a return value is free for its data (linux/seccomp.h, `SECCOMP_RET_DATA`).
+/// Maximum of the data in a return value (linux/seccomp.h, `SECCOMP_RET_DATA`).
 const MAX_DATA: u32 = 0xffff;
-/// What ERRNO and TRACE carry when the profile does not say, as in runc.
+/// Default of ERRNO and TRACE, as in runc.
 const DEFAULT_DATA: u32 = libc::EPERM as u32;
 
 /// A checked profile.
 #[derive(Debug)]
 pub(crate) struct Profile<'a> {
-    /// What the filter returns where no rule matches.
+    /// The return value if no rule matches.
     pub(crate) default: u32,
     /// Whether the default refuses calls, so that calls newer than the profile get ENOSYS.
     pub(crate) refuses: bool,
-    /// All rules, in the order of the file.
+    /// All rules, in the order of the profile.
     pub(crate) rules: Vec<Rule>,
-    /// Which names have which rules.
+    /// The names, and their rules.
     pub(crate) entries: Vec<Entry<'a>>,
 }
 
-/// An element of `syscalls`: its rules are `rules[first..last]`, none when its action is the default.
+/// An element of `syscalls`, with the rules `rules[first..last]`: none if its action is the
+/// default.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) names: &'a [String],
@@ -39,22 +40,22 @@ pub(crate) struct Entry<'a> {
 /// An action, and the conditions that must all hold for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// What the filter returns.
+    /// The return value.
     pub(crate) action: u32,
-    /// Sorted by argument, one for each at most.
+    /// Sorted by argument, at most one for each.
     pub(crate) conditions: Vec<Condition>,
-    /// The element of `syscalls` it came from.
+    /// The index in `syscalls`.
     pub(crate) entry: usize,
-    /// Whether it is for `socketcall` or `ipc` in place of the call that was named.
+    /// Whether it is for `socketcall` or `ipc` instead of the named call.
     pub(crate) multiplexed: bool,
 }
 
 /// A comparison of one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Condition {
     pub(crate) index: u8,
     pub(crate) test: Test,
-    /// Whether the test must fail: NE, LT and LE are EQ, GE and GT that fail.
+    /// Whether the test must fail: NE, LT and LE are negations of EQ, GE and GT.
     pub(crate) negated: bool,
     /// Bits of the argument that are compared.
     pub(crate) mask: u64,
@@ -62,7 +63,7 @@ pub(crate) struct Condition {
 }
 
 /// The comparisons that BPF has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Test {
     Equal,
     Greater,
@@ -71,15 +72,15 @@ pub(crate) enum Test {
 
 impl Rule {
     fn new(action: u32, mut conditions: Vec<Condition>, entry: usize) -> Self {
-        // Where no bit is compared, the condition always holds.
+        // Without any bit to compare the condition always holds.
         conditions.retain(|condition| condition.mask != 0);
         Self { action, conditions, entry, multiplexed: false }
     }
 
-    /// The order in which libseccomp 2.4 and later tries the rules of one call: a rule before those that it
-    /// is the beginning of, so one without conditions before all; then those that test a later argument
-    /// first; equalities before upper bounds before lower bounds; the narrower bound, or the greater value,
-    /// first; else the order of the file. Arguments have 64 bits if `wide`.
+    /// The order in which libseccomp 2.4 and later tries the rules of one call: a rule before those
+    /// of which it is a prefix, so one without conditions before all; then those that test a later
+    /// argument first; equalities before upper bounds before lower bounds; the narrower bound, or
+    /// the greater value, first; else the order of the profile. Arguments have 64 bits if `wide`.
     pub(crate) fn precedence(&self, wide: bool) -> impl Ord + use<> {
         let word = if wide { u64::MAX } else { u64::from(u32::MAX) };
         let key = |condition: &Condition| {
@@ -108,7 +109,7 @@ impl Condition {
             LinuxSeccompOperator::ScmpCmpLt => (Test::GreaterOrEqual, true),
         };
         let (mask, value) = match arg.op() {
-            // As libseccomp: bits of the value outside the mask can never be seen and are dropped.
+            // As in libseccomp: bits of the value outside the mask are ignored.
             LinuxSeccompOperator::ScmpCmpMaskedEq => {
                 (arg.value(), arg.value_two().unwrap_or(0) & arg.value())
             }
@@ -123,7 +124,7 @@ impl<'a> Profile<'a> {
     /// Checks `profile`.
     pub(crate) fn new(profile: &'a LinuxSeccomp) -> Result<Self, Error> {
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
-        let default = returned(profile.default_action(), profile.default_errno_ret(), || {
+        let default = return_value(profile.default_action(), profile.default_errno_ret(), || {
             "linux.seccomp.defaultErrnoRet".to_owned()
         })?;
         let mut rules = Vec::with_capacity(syscalls.len());
@@ -147,7 +148,7 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// Two conditions on one argument make a rule of each condition, as runc has always done.
+/// With two conditions on one argument each condition becomes a rule, as in runc.
 fn add_rules(rules: &mut Vec<Rule>, entry: usize, action: u32, mut conditions: Vec<Condition>) {
     conditions.sort_by_key(|condition| condition.index);
     let twice = conditions.windows(2).any(|pair| match pair {
@@ -168,7 +169,7 @@ fn check_entry(entry: usize, syscall: &LinuxSyscall) -> Result<u32, Error> {
     if let Some(name) = syscall.names().iter().position(String::is_empty) {
         return Err(Error::EmptyName { entry, name });
     }
-    returned(syscall.action(), syscall.errno_ret(), || {
+    return_value(syscall.action(), syscall.errno_ret(), || {
         format!("linux.seccomp.syscalls[{entry}].errnoRet")
     })
 }
@@ -182,8 +183,8 @@ fn conditions(entry: usize, syscall: &LinuxSyscall) -> Result<Vec<Condition>, Er
     args.iter().enumerate().map(condition).collect()
 }
 
-/// What the filter returns for `action`; `errno` comes from `field`.
-fn returned(
+/// The return value for `action`; `errno` is the value of `field`.
+fn return_value(
     action: LinuxSeccompAction,
     errno: Option<u32>,
     field: impl FnOnce() -> String,

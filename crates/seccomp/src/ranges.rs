@@ -1,32 +1,32 @@
-//! The whole space of numbers as ranges with one verdict each.
+//! Ranges that cover all system call numbers, with one verdict each.
 
 use crate::arch::{Arch, X32_BIT};
-use crate::calls::{Calls, Verdict};
+use crate::arch_rules::{ArchRules, Verdict};
 use crate::profile::Profile;
 use crate::table::ARM_PRIVATE;
 
 /// Returned for calls newer than the profile.
 const ENOSYS: Verdict = Verdict::Return(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
-/// What libseccomp does with an architecture that is not in the profile.
+/// The action for other architectures, as in libseccomp.
 pub(crate) const FOREIGN: u32 = libc::SECCOMP_RET_KILL_THREAD;
 
-/// What a tree leads to.
+/// The target of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A verdict.
     Verdict(Verdict),
-    /// The tree of x86_64, which decides for x32 wherever both agree.
-    Sibling,
+    /// The tree of x86_64, where x32 has the same verdicts.
+    X86_64Tree,
 }
 
-/// Numbers from `start` to the next range's start lead to `target`.
+/// The numbers from `start` until the start of the next range have `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) start: u32,
     pub(crate) target: Target,
 }
 
-/// Adds a range behind the others; neighbours of equal target become one.
+/// Appends a range; adjacent ranges with equal targets are merged.
 fn push(ranges: &mut Vec<Range>, start: u32, target: Target) {
     if ranges.last().is_some_and(|last| last.start == start) {
         ranges.pop();
@@ -37,19 +37,23 @@ fn push(ranges: &mut Vec<Range>, start: u32, target: Target) {
 }
 
 /// The ranges of one architecture, from 0 up; `verdicts` are sorted by number.
-pub(crate) fn ranges(profile: &Profile, calls: &Calls, verdicts: &[(u32, Verdict)]) -> Vec<Range> {
+pub(crate) fn ranges(
+    profile: &Profile,
+    calls: &ArchRules,
+    verdicts: &[(u32, Verdict)],
+) -> Vec<Range> {
     let default = Verdict::Return(profile.default);
     let newer_than = calls.greatest.filter(|_| profile.refuses);
     let mut ranges = Vec::with_capacity(2 * verdicts.len() + 4);
     push(&mut ranges, 0, Target::Verdict(default));
     if newer_than.is_some() && calls.arch == Arch::S390x {
-        // Numbers above 255 come through call 0, and those that the kernel does not know stay there
+        // Numbers above 255 are made by call 0, and unknown ones stay call 0
         // (arch/s390/kernel/syscall.c).
         push(&mut ranges, 0, Target::Verdict(ENOSYS));
         push(&mut ranges, 1, Target::Verdict(default));
     }
     let named = verdicts.partition_point(|&(number, _)| newer_than.is_none_or(|n| number <= n));
-    let (named, above) = verdicts.split_at_checked(named).unwrap_or((verdicts, &[]));
+    let (named, above) = verdicts.split_at(named);
     push_calls(&mut ranges, named, default);
     if let Some(greatest) = newer_than {
         push(&mut ranges, greatest + 1, Target::Verdict(ENOSYS));
@@ -68,15 +72,15 @@ fn push_calls(ranges: &mut Vec<Range>, verdicts: &[(u32, Verdict)], otherwise: V
     }
 }
 
-/// Makes the numbers of x32 those of a foreign architecture.
+/// Treats the numbers of x32 like another architecture.
 ///
-/// -1 is what a tracer puts in place of a call that shall not happen; libseccomp spares it too.
+/// Except -1, with which a tracer skips a system call, as in libseccomp.
 pub(crate) fn without_x32(ranges: &mut Vec<Range>, default: u32) {
     push(ranges, X32_BIT, Target::Verdict(Verdict::Return(FOREIGN)));
     push(ranges, u32::MAX, Target::Verdict(Verdict::Return(default)));
 }
 
-/// The ranges of x32 (its numbers without bit 30), with reference to those of x86_64.
+/// The ranges of x32 (its numbers without bit 30), as differences from those of x86_64.
 pub(crate) fn differences(x86_64: &[Range], x32: &[Range]) -> Vec<Range> {
     let (mut ours, mut theirs) = (x32.iter().peekable(), x86_64.iter().peekable());
     let (mut our, mut their) = (None, None);
@@ -90,7 +94,7 @@ pub(crate) fn differences(x86_64: &[Range], x32: &[Range]) -> Vec<Range> {
         their = theirs.next_if(|range| range.start == start).map(|range| range.target).or(their);
         match our {
             Some(target) if our != their => push(&mut ranges, start, target),
-            _ => push(&mut ranges, start, Target::Sibling),
+            _ => push(&mut ranges, start, Target::X86_64Tree),
         }
     }
 }
@@ -116,8 +120,8 @@ mod tests {
     fn differences_name_only_what_differs() {
         let x86_64 = [range(0, 1), range(5, 2), range(9, 1)];
         let x32 = [range(0, 1), range(5, 3), range(6, 2), range(12, 4)];
-        let sibling = |start| Range { start, target: Target::Sibling };
-        let expected = [sibling(0), range(5, 3), sibling(6), range(9, 2), range(12, 4)];
+        let x86_64_tree = |start| Range { start, target: Target::X86_64Tree };
+        let expected = [x86_64_tree(0), range(5, 3), x86_64_tree(6), range(9, 2), range(12, 4)];
         assert_eq!(differences(&x86_64, &x32), expected);
     }
 }

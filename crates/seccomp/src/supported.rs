@@ -1,4 +1,4 @@
-//! What davit knows of `linux.seccomp`, for `features`: names as in config.json.
+//! Supported parts of `linux.seccomp`, for `features`: names as in config.json.
 
 use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 

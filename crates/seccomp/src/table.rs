@@ -7,9 +7,9 @@ mod data;
 
 /// The number of a call that an architecture lacks.
 const ABSENT: u16 = u16::MAX;
-/// Arm's private calls, 0xf0001 and up, are folded to 0xf001 and up in the table.
+/// Private calls of Arm, 0xf0001 and above, are stored as 0xf001 and above.
 const ARM_FOLDED: u16 = 0xf000;
-/// The first of arm's private numbers is one above (arch/arm/include/uapi/asm/unistd.h, `__ARM_NR_BASE`).
+/// Private numbers of Arm are above this (arch/arm/include/uapi/asm/unistd.h, `__ARM_NR_BASE`).
 pub(crate) const ARM_PRIVATE: u32 = 0x000f_0000;
 
 /// One system call.
@@ -30,7 +30,7 @@ impl Row {
     }
 }
 
-/// The system call `name`, if any architecture has it, and its place among [`rows`].
+/// The system call `name`, if any architecture has it, and its index in [`rows`].
 pub(crate) fn find(name: &str) -> Option<(usize, &'static Row)> {
     let index = data::ROWS.binary_search_by(|row| row.name.cmp(name)).ok()?;
     Some((index, data::ROWS.get(index)?))
@@ -41,19 +41,19 @@ pub(crate) fn rows() -> &'static [Row] {
     &data::ROWS
 }
 
-/// The `socketcall` or `ipc` way to a call (linux/net.h, `SYS_*`; linux/ipc.h).
+/// How a call is made by `socketcall` or `ipc` (linux/net.h, `SYS_*`; linux/ipc.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Multiplexed {
     /// `socketcall` or `ipc`.
     pub(crate) through: &'static str,
     /// Value of the first argument.
     pub(crate) operation: u64,
-    /// The bits of the first argument that the kernel looks at: `ipc` keeps a version in the upper 16
-    /// (ipc/syscall.c), which must not hide the operation.
+    /// The bits of the first argument that select the operation: `ipc` has a version in the upper
+    /// 16 (ipc/syscall.c).
     pub(crate) mask: u64,
 }
 
-/// The second way to the call `name`.
+/// How the call `name` is made by `socketcall` or `ipc`.
 pub(crate) fn multiplexed(name: &str) -> Option<Multiplexed> {
     let socket = |operation| Multiplexed { through: "socketcall", operation, mask: u64::MAX };
     let ipc = |operation| Multiplexed { through: "ipc", operation, mask: 0xffff };

@@ -1,8 +1,9 @@
-//! An allocator for a process that ends soon: a pointer that moves up, and nothing given back.
+//! A bump allocator for a process that ends soon: memory is not freed.
 //!
-//! musl's own costs a system call for each few pages and is several times slower than glibc's; a
-//! command of ours allocates some hundred kilobytes in all. What is larger, or comes after the arena
-//! is full, is the system allocator's: a process that runs for long grows no further than that.
+//! The allocator of musl makes a system call for every few pages and is several times slower than
+//! that of glibc; a command of davit allocates some hundred kilobytes in all. Larger blocks, and
+//! all blocks once the arena is full, come from the system allocator: a process that runs for long
+//! does not grow further.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -11,16 +12,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Pages that are never touched cost nothing.
 const SIZE: usize = 1 << 20;
 
-/// Nothing larger is taken from the arena.
+/// The size of the largest block from the arena.
 const LARGEST: usize = 1 << 16;
 
-/// What sizes are rounded up to: nearly everything wants this alignment or less.
+/// Sizes are rounded up to this unit: nearly all types have this alignment or less.
 const UNIT: usize = 8;
 
-/// The arena, in zeroed memory of the program itself: it takes no system call to get.
+/// The arena, in .bss: it needs no system call.
 #[repr(C)]
 pub struct Arena {
-    /// Before the memory: it shares a page with what is taken from that first.
+    /// Before the memory: it shares a page with the first blocks.
     used: AtomicUsize,
     memory: UnsafeCell<[u8; SIZE]>,
 }
@@ -45,9 +46,9 @@ impl Arena {
     }
 }
 
-// SAFETY: blocks do not overlap (`used` only grows over what was given out, and shrinks only by the
-// block at its very end, which its owner gives back), they are inside `memory`, and aligned: `memory`
-// is aligned to a unit, and what wants more gets room for it. What `owns` denies came from `System`.
+// SAFETY: blocks do not overlap (`used` grows by each block, and shrinks only by the last block,
+// which its owner frees), they are inside `memory`, and aligned: `memory` is aligned to a unit, and
+// a larger alignment gets padding. Blocks that `owns` denies came from `System`.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() <= LARGEST && layout.align() <= 4096 {
@@ -56,7 +57,8 @@ unsafe impl GlobalAlloc for Arena {
             let end = self.used.fetch_add(room, Ordering::Relaxed) + room;
             if end <= SIZE {
                 let address = aligned(self.start() + end - room, layout.align());
-                // SAFETY: `address` is that of a byte of `memory`, and `size` bytes from there end before `end`.
+                // SAFETY: `address` is that of a byte of `memory`, and `size` bytes from there end
+                // before `end`.
                 return unsafe { self.memory.get().cast::<u8>().add(address - self.start()) };
             }
         }
@@ -68,20 +70,21 @@ unsafe impl GlobalAlloc for Arena {
         if self.owns(pointer) {
             self.give_back(pointer, layout.size());
         } else {
-            // SAFETY: it is not from the arena, so `System` gave it, for this layout.
+            // SAFETY: it is not from the arena, so `System` allocated it, with this layout.
             unsafe { System.dealloc(pointer, layout) }
         }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !self.owns(pointer) {
-            // SAFETY: it is not from the arena, so `System` gave it, for this layout.
+            // SAFETY: it is not from the arena, so `System` allocated it, with this layout.
             return unsafe { System.realloc(pointer, layout, size) };
         }
         if self.resize_last(pointer, layout.size(), size) {
             return pointer;
         }
-        // SAFETY: `size` is not zero and fits with this alignment: `GlobalAlloc::realloc` demands it.
+        // SAFETY: `size` is not zero and fits with this alignment: `GlobalAlloc::realloc` demands
+        // it.
         unsafe {
             let fresh = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !fresh.is_null() {
@@ -93,7 +96,7 @@ unsafe impl GlobalAlloc for Arena {
     }
 }
 
-/// Up to the next multiple of a power of two.
+/// Rounds up to the next multiple of a power of two.
 const fn aligned(number: usize, to: usize) -> usize {
     (number + to - 1) & !(to - 1)
 }
@@ -103,11 +106,11 @@ const fn units(size: usize) -> usize {
 }
 
 impl Arena {
-    /// The block at the very end can grow and shrink where it is: a text that is being built.
+    /// The last block can grow and shrink in place, such as a string that is being built.
     fn resize_last(&self, pointer: *mut u8, old: usize, new: usize) -> bool {
         let at = (pointer as usize).wrapping_sub(self.start());
         let (end, wanted) = (at + units(old), at + units(new));
-        // A look is cheaper than an exchange, and most blocks are not the last.
+        // A load is cheaper than an exchange, and most blocks are not the last.
         wanted <= SIZE
             && self.used.load(Ordering::Relaxed) == end
             && self.used.compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed).is_ok()

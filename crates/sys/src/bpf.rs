@@ -1,8 +1,7 @@
-//! The part of bpf(2) that a cgroup's device filter needs.
+//! The commands of bpf(2) for the device filter of a cgroup.
 //!
-//! Each function is one command of the one system call. The kernel takes a `bpf_attr` of any
-//! length and reads what is left out as zero, so every command has a structure of its own here,
-//! no longer than what the oldest kernel that knows the command expects.
+//! The kernel accepts a `bpf_attr` of any length and takes missing members as zero, so each command
+//! has a structure of its own here, as long as the oldest kernel with that command expects.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -25,10 +24,10 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
 
-/// The longest name of a program and the zero behind it (BPF_OBJ_NAME_LEN).
+/// Maximum length of the name of a program, with the final NUL (BPF_OBJ_NAME_LEN).
 pub const NAME_LENGTH: usize = 16;
 
-/// One eBPF instruction, as the kernel lays out its `struct bpf_insn`.
+/// One eBPF instruction, with the layout of `struct bpf_insn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Instruction {
@@ -96,7 +95,20 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The beginning of the kernel's `struct bpf_prog_info`, up to the name.
+/// The beginning of the kernel's `struct bpf_prog_info`, up to the instructions.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramCode {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    compiled_length: u32,
+    length: u32,
+    compiled: u64,
+    instructions: u64,
+}
+
+/// The same, up to the name.
 #[repr(C)]
 struct ProgramInfo {
     before_name: [u64; 8],
@@ -106,8 +118,8 @@ struct ProgramInfo {
 /// The system call. `attr` must be one of the structures above, whose layout is the kernel's.
 fn bpf<T>(command: libc::c_int, attr: &mut T, call: &'static str) -> Result<libc::c_long, Error> {
     let size = size_of::<T>() as libc::c_uint;
-    // SAFETY: `attr` is a live, exclusively borrowed structure of `size` bytes; every address in
-    // it is that of memory which the caller of this function borrows for the length of the call.
+    // SAFETY: `attr` is an exclusively borrowed structure of `size` bytes; each address in it
+    // points to memory that the caller of this function borrows during the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut::<T>(attr), size) };
     Errno::result(result).map_err(|errno| Error::new(call, errno))
@@ -118,11 +130,12 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
-/// The verifier gives up with `EAGAIN` where a signal is pending, which the return to us delivers: another attempt
-/// finds none. A flood of signals has to end all the same.
+/// BPF_PROG_LOAD. The verifier fails with `EAGAIN` if a signal is pending, which is delivered on
+/// return, so another attempt succeeds. The number of attempts is limited in case signals keep
+/// arriving.
 fn load(attr: &mut Load, call: &'static str) -> Result<libc::c_long, Error> {
-    const ATTEMPTS: usize = 16;
-    for _ in 1..ATTEMPTS {
+    const MAX_ATTEMPTS: usize = 16;
+    for _ in 1..MAX_ATTEMPTS {
         match bpf(BPF_PROG_LOAD, attr, call) {
             Err(error) if error.errno == Errno::EAGAIN => {}
             result => return result,
@@ -131,12 +144,12 @@ fn load(attr: &mut Load, call: &'static str) -> Result<libc::c_long, Error> {
     bpf(BPF_PROG_LOAD, attr, call)
 }
 
-/// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2). A name has letters, digits, `_` and
-/// `.`, and a zero at its end.
+/// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2). Its name may have
+/// letters, digits, `_` and `.`, and ends with a NUL.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF` or `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` or
-/// `EACCES` where the verifier refuses the program.
+/// `EACCES` if the verifier refuses the program.
 pub fn load_device_filter(
     program: &[Instruction],
     name: &[u8; NAME_LENGTH],
@@ -156,15 +169,15 @@ pub fn load_device_filter(
         prog_name: *name,
     };
     let fd = load(&mut attr, call)?;
-    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    // SAFETY: the descriptor is new (close-on-exec) and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
-/// Attaches a device filter to a cgroup beside those it has, or in the place of `replace`
-/// (Linux 5.6), without a moment between the two. See bpf(2), `BPF_F_ALLOW_MULTI`, `BPF_F_REPLACE`.
+/// Attaches a device filter to a cgroup in addition to those it has, or atomically in place of
+/// `replace` (Linux 5.6). See bpf(2), `BPF_F_ALLOW_MULTI`, `BPF_F_REPLACE`.
 ///
 /// # Errors
-/// `EINVAL` where the kernel cannot replace, `EPERM` where a program above forbids others.
+/// `EINVAL` if the kernel cannot replace, `EPERM` if a program of an ancestor forbids others.
 pub fn attach_device_filter(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -180,10 +193,10 @@ pub fn attach_device_filter(
     bpf(BPF_PROG_ATTACH, &mut attr, "bpf(BPF_PROG_ATTACH)").map(drop)
 }
 
-/// Takes a device filter off a cgroup. See bpf(2).
+/// Detaches a device filter from a cgroup. See bpf(2).
 ///
 /// # Errors
-/// `ENOENT` where it is not attached.
+/// `ENOENT` if it is not attached.
 pub fn detach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Error> {
     let mut attr = Attach {
         target_fd: raw(cgroup),
@@ -195,11 +208,11 @@ pub fn detach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
     bpf(BPF_PROG_DETACH, &mut attr, "bpf(BPF_PROG_DETACH)").map(drop)
 }
 
-/// The ids of the device filters attached to this very cgroup: how many, the first of them in
+/// The number of device filters that are attached to this cgroup itself; their ids are stored in
 /// `ids`. See bpf(2).
 ///
 /// # Errors
-/// `ENOSPC` where `ids` is too short.
+/// `ENOSPC` if `ids` is too short.
 pub fn query_device_filters(cgroup: BorrowedFd<'_>, ids: &mut [u32]) -> Result<usize, Error> {
     let mut attr = Query {
         target_fd: raw(cgroup),
@@ -216,18 +229,18 @@ pub fn query_device_filters(cgroup: BorrowedFd<'_>, ids: &mut [u32]) -> Result<u
 /// A descriptor of the loaded program with this id. See bpf(2).
 ///
 /// # Errors
-/// `ENOENT` where it is gone, `EPERM` without `CAP_SYS_ADMIN`.
+/// `ENOENT` if it does not exist any more, `EPERM` without `CAP_SYS_ADMIN`.
 pub fn program_by_id(id: u32) -> Result<OwnedFd, Error> {
     let mut attr = ById { prog_id: id, next_id: 0, open_flags: 0 };
     let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr, "bpf(BPF_PROG_GET_FD_BY_ID)")?;
-    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    // SAFETY: the descriptor is new (close-on-exec) and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
-/// Lets a program live on under this path in a bpffs, when nobody else refers to it any more. See bpf(2).
+/// Pins a program to a path in a bpffs. See bpf(2).
 ///
 /// # Errors
-/// `EEXIST`, `EPERM` where the file system is another one.
+/// `EEXIST`, `EPERM` on another file system.
 pub fn pin(program: BorrowedFd<'_>, path: &str) -> Result<(), Error> {
     let call = "bpf(BPF_OBJ_PIN)";
     let path = CString::new(path).map_err(|_| Error::new(call, Errno::EINVAL))?;
@@ -235,23 +248,23 @@ pub fn pin(program: BorrowedFd<'_>, path: &str) -> Result<(), Error> {
     bpf(BPF_OBJ_PIN, &mut attr, call).map(drop)
 }
 
-/// A descriptor of what is kept under this path of a bpffs. See bpf(2).
+/// Opens the object that is pinned to a path in a bpffs. See bpf(2).
 ///
 /// # Errors
-/// `ENOENT`, `EACCES` where the file is no program, map or link.
+/// `ENOENT`, `EACCES` if the file is not a program, map or link.
 pub fn pinned(path: &str) -> Result<OwnedFd, Error> {
     let call = "bpf(BPF_OBJ_GET)";
     let path = CString::new(path).map_err(|_| Error::new(call, Errno::EINVAL))?;
     let mut attr = Object { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut attr, call)?;
-    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us alone.
+    // SAFETY: the descriptor is new (close-on-exec) and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
-/// The name that its maker gave a program (Linux 4.15), with zeroes behind it. See bpf(2).
+/// The name of a program (Linux 4.15), padded with zeroes. See bpf(2).
 ///
 /// # Errors
-/// None that is known.
+/// bpf(2) failed.
 pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; NAME_LENGTH], Error> {
     let mut info = ProgramInfo { before_name: [0; 8], name: [0; NAME_LENGTH] };
     let mut attr = InfoByFd {
@@ -261,6 +274,33 @@ pub fn program_name(program: BorrowedFd<'_>) -> Result<[u8; NAME_LENGTH], Error>
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr, "bpf(BPF_OBJ_GET_INFO_BY_FD)")?;
     Ok(info.name)
+}
+
+/// Whether a program is a device filter of these instructions. The verifier changes none of a
+/// device filter without dead code. Without `CAP_BPF`, and for a program with blinded constants
+/// (net.core.bpf_jit_harden), the kernel does not tell them: then it is not.
+///
+/// # Errors
+/// `EBADF` where the descriptor is that of another object.
+pub fn is_device_filter(program: BorrowedFd<'_>, expected: &[Instruction]) -> Result<bool, Error> {
+    let call = "bpf(BPF_OBJ_GET_INFO_BY_FD)";
+    let nothing = Instruction { code: 0, registers: 0, offset: 0, immediate: 0 };
+    let mut instructions = vec![nothing; expected.len()];
+    let length =
+        u32::try_from(size_of_val(expected)).map_err(|_| Error::new(call, Errno::E2BIG))?;
+    let mut code = ProgramCode {
+        length,
+        instructions: instructions.as_mut_ptr() as u64,
+        ..ProgramCode::default()
+    };
+    let mut attr = InfoByFd {
+        bpf_fd: raw(program),
+        info_len: size_of::<ProgramCode>() as u32,
+        info: (&raw mut code) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr, call)?;
+    let same = code.kind == BPF_PROG_TYPE_CGROUP_DEVICE && code.length == length;
+    Ok(same && instructions == expected)
 }
 
 #[cfg(test)]
@@ -284,6 +324,28 @@ mod tests {
         program.push(set(0, 1));
         program.push(Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 });
         program
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_instructions() {
+        use std::os::fd::AsFd;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let program = long_program();
+        let filter = load_device_filter(&program, b"davit_test\0\0\0\0\0\0").unwrap();
+        assert!(is_device_filter(filter.as_fd(), &program).unwrap());
+        let mut other = program.clone();
+        other[500].immediate += 1;
+        assert!(!is_device_filter(filter.as_fd(), &other).unwrap());
+        other = program.clone();
+        other.pop();
+        assert!(!is_device_filter(filter.as_fd(), &other).unwrap());
+        other = program.clone();
+        other.push(program[0]);
+        assert!(!is_device_filter(filter.as_fd(), &other).unwrap());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(is_device_filter(file.as_fd(), &program).is_err());
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use crate::Error;
 
-/// The five sets of capabilities(7) that a process has, but the bounding one, as masks.
+/// Three of the capability sets of a process, as masks (capabilities(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sets {
-    /// What is checked.
+    /// Checked by the kernel.
     pub effective: u64,
-    /// What may be made effective.
+    /// May become effective.
     pub permitted: u64,
-    /// What a privileged file may pass on.
+    /// Inherited through files with capabilities.
     pub inheritable: u64,
 }
 
@@ -36,7 +36,7 @@ const fn halves(mask: u64) -> [u32; 2] {
 /// capset(2) of this thread.
 ///
 /// # Errors
-/// EPERM for a permitted capability that the thread has not.
+/// EPERM for a permitted capability that the thread does not have.
 pub fn set(sets: Sets) -> Result<(), Error> {
     let header = Header { version: VERSION_3, pid: 0 };
     let [effective_low, effective_high] = halves(sets.effective);
@@ -58,7 +58,7 @@ pub fn set(sets: Sets) -> Result<(), Error> {
 /// capget(2) of this thread.
 ///
 /// # Errors
-/// None that the kernel documents for the own thread.
+/// Not documented for the calling thread.
 pub fn get() -> Result<Sets, Error> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data::default(); 2];
@@ -79,7 +79,7 @@ pub fn get() -> Result<Sets, Error> {
 /// Removes `capability` from the bounding set (prctl(2), `PR_CAPBSET_DROP`).
 ///
 /// # Errors
-/// EPERM without CAP_SETPCAP, EINVAL for one the kernel does not know.
+/// EPERM without CAP_SETPCAP, EINVAL for an unknown one.
 pub fn drop_bounding(capability: u32) -> Result<(), Error> {
     // SAFETY: PR_CAPBSET_DROP takes one integer.
     let ret = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
@@ -97,7 +97,7 @@ pub fn clear_ambient() -> Result<(), Error> {
 /// Adds `capability` to the ambient set; it must be permitted and inheritable.
 ///
 /// # Errors
-/// EPERM where it is not.
+/// EPERM if it is not.
 pub fn raise_ambient(capability: u32) -> Result<(), Error> {
     ambient(libc::PR_CAP_AMBIENT_RAISE, capability)
 }

@@ -1,4 +1,4 @@
-//! eventfd(2): a counter that the kernel adds to, and that can be waited for.
+//! eventfd(2): a counter that the kernel increments, for poll(2).
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -7,13 +7,13 @@ use crate::Error;
 /// eventfd(2): a new counter at 0, non-blocking.
 ///
 /// # Errors
-/// EMFILE and the like.
+/// EMFILE, ENFILE, ENOMEM.
 pub fn counter() -> Result<OwnedFd, Error> {
     // SAFETY: the call takes two integers.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {
         return Err(Error::last("eventfd"));
     }
-    // SAFETY: the call succeeded: the descriptor is new and ours.
+    // SAFETY: the call succeeded: the descriptor is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,9 +1,10 @@
-//! The mount API of descriptors: a file system or a mount is configured detached, then attached.
+//! The mount API with descriptors: a file system or a mount is configured detached, then attached.
 //!
 //! Linux 5.2 (fsopen(2), fsmount(2), open_tree(2), move_mount(2), fspick(2)) and 5.12
 //! (mount_setattr(2)).
 
 use std::ffi::CStr;
+use std::fmt;
 use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -11,16 +12,19 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
+use crate::error::check;
 
 /// Attributes of one mount (`MOUNT_ATTR_*`, mount_setattr(2)), as opposed to those of a superblock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attr(u64);
 
 impl Attr {
     /// No attribute; with the access times of `relatime`, which is the kernel's default.
     pub const NONE: Self = Self(0);
-    /// Nothing can be written through this mount.
+    /// Read-only.
     pub const RDONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
     /// Set-user-ID, set-group-ID and file capabilities have no effect.
     pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
@@ -28,13 +32,13 @@ impl Attr {
     pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
     /// Nothing can be executed.
     pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
-    /// The bits that hold how access times are kept: to be cleared before one is set.
+    /// The bits of the access time, which are cleared before one is set.
     pub const ATIME: Self = Self(libc::MOUNT_ATTR__ATIME);
-    /// Access times are not kept.
+    /// Access times are not updated.
     pub const NOATIME: Self = Self(libc::MOUNT_ATTR_NOATIME);
-    /// Access times are written at every access.
+    /// Access times are updated at every access.
     pub const STRICTATIME: Self = Self(libc::MOUNT_ATTR_STRICTATIME);
-    /// Access times of directories are not kept.
+    /// Access times of directories are not updated.
     pub const NODIRATIME: Self = Self(libc::MOUNT_ATTR_NODIRATIME);
     /// Symbolic links are not followed (Linux 5.14).
     pub const NOSYMFOLLOW: Self = Self(libc::MOUNT_ATTR_NOSYMFOLLOW);
@@ -60,32 +64,49 @@ impl BitOr for Attr {
     }
 }
 
-/// How mounts below one mount are seen in its copies (mount_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Propagation of mount events (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u64)]
 pub enum Propagation {
-    /// `MS_SHARED`: both ways.
+    /// `MS_SHARED`: events propagate in both directions.
     Shared = libc::MS_SHARED,
-    /// `MS_SLAVE`: from the other mount to this one.
+    /// `MS_SLAVE`: events are received.
     Slave = libc::MS_SLAVE,
-    /// `MS_PRIVATE`: not at all.
+    /// `MS_PRIVATE`: no events propagate.
     Private = libc::MS_PRIVATE,
-    /// `MS_UNBINDABLE`: not at all, and no copies.
+    /// `MS_UNBINDABLE`: no events propagate, and it cannot be bind mounted.
     Unbindable = libc::MS_UNBINDABLE,
 }
 
-/// What mount_setattr(2) shall change.
+impl fmt::Display for Propagation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared => "shared",
+            Self::Slave => "slave",
+            Self::Private => "private",
+            Self::Unbindable => "unbindable",
+        })
+    }
+}
+
+/// Arguments of mount_setattr(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Attributes to set.
     pub set: Attr,
-    /// Attributes to clear, before.
+    /// Attributes to clear before.
     pub clear: Attr,
-    /// The propagation to give.
+    /// The new propagation.
     pub propagation: Option<Propagation>,
 }
 
 impl Change {
+    /// A change of the propagation alone.
+    #[must_use]
+    pub const fn propagation(propagation: Propagation) -> Self {
+        Self { set: Attr::NONE, clear: Attr::NONE, propagation: Some(propagation) }
+    }
+
     fn attr(&self) -> libc::mount_attr {
         libc::mount_attr {
             attr_set: self.set.0,
@@ -96,14 +117,8 @@ impl Change {
     }
 }
 
-fn done(call: &'static str, result: libc::c_long) -> Result<(), Error> {
-    Errno::result(result).map_err(|errno| Error::new(call, errno))?;
-    Ok(())
-}
-
 fn fd(call: &'static str, result: libc::c_long) -> Result<OwnedFd, Error> {
-    let raw = Errno::result(result).map_err(|errno| Error::new(call, errno))?;
-    let raw = RawFd::try_from(raw).map_err(|_| Error::new(call, Errno::EBADF))?;
+    let raw = RawFd::try_from(check(call, result)?).map_err(|_| Error::new(call, Errno::EBADF))?;
     // SAFETY: the call succeeded, so this is a new descriptor that no one else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
@@ -113,12 +128,12 @@ fn fd(call: &'static str, result: libc::c_long) -> Result<OwnedFd, Error> {
 /// # Errors
 /// ENODEV (no such type), EPERM, ...
 pub fn fsopen(fstype: &CStr) -> Result<OwnedFd, Error> {
-    // SAFETY: a NUL-terminated string that lives through the call.
+    // SAFETY: a NUL-terminated string that outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), libc::FSOPEN_CLOEXEC) };
     fd("fsopen", result)
 }
 
-/// fspick(2): a context in which the mounted file system under `mount` is configured anew.
+/// fspick(2): a context in which the file system of `mount` is reconfigured.
 ///
 /// # Errors
 /// EINVAL (`mount` is not the root of a mount), EPERM, ...
@@ -140,13 +155,13 @@ fn fsconfig(
     // SAFETY: key and value are NULL or NUL-terminated strings that live through the call.
     let result =
         unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
-    done("fsconfig", result)
+    check("fsconfig", result).map(drop)
 }
 
 /// fsconfig(2): sets an option without a value, such as `ro`.
 ///
 /// # Errors
-/// EINVAL (the file system knows no such option), ...
+/// EINVAL (no such option), ...
 pub fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<(), Error> {
     fsconfig(context, libc::FSCONFIG_SET_FLAG, Some(key), None)
 }
@@ -159,26 +174,26 @@ pub fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Res
     fsconfig(context, libc::FSCONFIG_SET_STRING, Some(key), Some(value))
 }
 
-/// fsconfig(2): makes the superblock that was configured.
+/// fsconfig(2): creates the configured superblock.
 ///
 /// # Errors
-/// Whatever mounting such a file system may fail with.
+/// Those of mounting such a file system.
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<(), Error> {
     fsconfig(context, libc::FSCONFIG_CMD_CREATE, None, None)
 }
 
-/// fsconfig(2): applies the configuration to the superblock that [`fspick`] chose.
+/// fsconfig(2): applies the configuration to the superblock of [`fspick`].
 ///
 /// # Errors
-/// Whatever remounting the file system may fail with.
+/// Those of remounting such a file system.
 pub fn fsconfig_reconfigure(context: BorrowedFd<'_>) -> Result<(), Error> {
     fsconfig(context, libc::FSCONFIG_CMD_RECONFIGURE, None, None)
 }
 
-/// fsmount(2): a detached mount of the superblock that `context` made. Usable as a directory.
+/// fsmount(2): a detached mount of the superblock of `context`. It can be used as a directory.
 ///
 /// # Errors
-/// EPERM (a mount that would reveal what is masked, in a user namespace), ...
+/// EPERM (in a user namespace, a mount that would reveal masked files), ...
 pub fn fsmount(context: BorrowedFd<'_>, attributes: Attr) -> Result<OwnedFd, Error> {
     // SAFETY: an open descriptor and two integers. Attributes of a mount fit in 32 bits here.
     let result = unsafe {
@@ -192,8 +207,8 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: Attr) -> Result<OwnedFd, Err
     fd("fsmount", result)
 }
 
-/// open_tree(2) with `OPEN_TREE_CLONE`: a detached copy of the mount at `path`, seen from `dir`,
-/// with the mounts below it where `recursive`. An empty path means `dir` itself.
+/// open_tree(2) with `OPEN_TREE_CLONE`: a detached copy of the mount at `path`, relative to `dir`,
+/// if `recursive` with the mounts below it. An empty path means `dir` itself.
 ///
 /// The mount must belong to the caller's own mount namespace.
 ///
@@ -216,8 +231,8 @@ fn clone_flags(recursive: bool) -> libc::c_uint {
         | recursive
 }
 
-/// A copy as of [`clone_tree`], changed before anybody sees it: open_tree_attr(2), Linux 6.15. Where
-/// that fails it is two calls, which say what is wrong.
+/// A copy as of [`clone_tree`] that is changed at once: open_tree_attr(2), Linux 6.15. If that
+/// fails, by two calls, whose errors are more specific.
 ///
 /// # Errors
 /// Those of [`clone_tree`] and [`mount_setattr`].
@@ -234,7 +249,7 @@ pub fn clone_changed_tree(
     })
 }
 
-/// Not in [`libc`] yet; the same number on all machines but alpha and mips.
+/// Not in [`libc`] yet; the same number on all architectures except alpha and mips.
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
 fn open_tree_attr(
@@ -277,10 +292,10 @@ pub fn move_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), E
             flags,
         )
     };
-    done("move_mount", result)
+    check("move_mount", result).map(drop)
 }
 
-/// move_mount(2) onto a path of the host: links are followed but where the last component is one.
+/// move_mount(2) onto a path of the host. Links are followed, except a link as the last component.
 ///
 /// # Errors
 /// Those of [`move_mount`] and of path lookup.
@@ -297,10 +312,10 @@ pub fn move_mount_onto(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), Error> 
             flags,
         )
     };
-    done("move_mount", result)
+    check("move_mount", result).map(drop)
 }
 
-/// mount_setattr(2) on `path`, seen from `dir`; an empty path means `dir` itself.
+/// mount_setattr(2) on `path`, relative to `dir`; an empty path means `dir` itself.
 ///
 /// # Errors
 /// EPERM (an attribute that a less privileged mount namespace may not change), EINVAL (not a
@@ -334,15 +349,19 @@ fn setattr(
             size_of::<libc::mount_attr>(),
         )
     };
-    done(call, result)
+    check(call, result).map(drop)
 }
 
-/// mount_setattr(2), `MOUNT_ATTR_IDMAP`: the ids of a detached tree's files are seen through the
-/// maps of a user namespace.
+/// mount_setattr(2), `MOUNT_ATTR_IDMAP`: maps the ids of files in a detached tree by the maps of
+/// a user namespace.
 ///
 /// # Errors
-/// EINVAL (a file system that cannot, or a tree that is attached already), EPERM, ...
-pub fn map_ids(tree: BorrowedFd<'_>, recursive: bool, namespace: &OwnedFd) -> Result<(), Error> {
+/// EINVAL (not supported by the file system, or an attached tree), EPERM, ...
+pub fn map_ids(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), Error> {
     let attr = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
@@ -352,7 +371,7 @@ pub fn map_ids(tree: BorrowedFd<'_>, recursive: bool, namespace: &OwnedFd) -> Re
     setattr("mount_setattr MOUNT_ATTR_IDMAP", tree, c"", recursive, &attr)
 }
 
-/// mount_setattr(2) on the mount at the caller's own `/`.
+/// mount_setattr(2) on the mount at the caller's `/`.
 ///
 /// # Errors
 /// See [`mount_setattr`].

@@ -1,9 +1,9 @@
-//! Paths inside a directory that is not trusted: `openat2(2)` never leaves it.
+//! Paths inside a directory that is not trusted: `openat2(2)` does not leave it.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::NixPath;
 use nix::errno::Errno;
@@ -11,21 +11,21 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::Error;
 
-/// What symbolic links on the way may do.
+/// How symbolic links on the way are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// They are followed, absolute ones from the root directory given.
+    /// They are followed, absolute ones from the given root directory.
     Follow,
-    /// Any of them is an error (ELOOP); with `O_PATH | O_NOFOLLOW` the last component may be one,
-    /// and is what is opened.
+    /// Each of them is an error (ELOOP); with `O_PATH | O_NOFOLLOW` the last component may be one,
+    /// which is opened itself.
     Refuse,
 }
 
-/// How often a lookup is begun again when renames or mounts elsewhere disturb it.
-const PATIENCE: usize = 64;
+/// Maximum number of retries when openat2 returns EAGAIN.
+const MAX_RETRIES: usize = 64;
 
 /// openat2(2) of `path` with `root` as its root directory (`RESOLVE_IN_ROOT`,
-/// `RESOLVE_NO_MAGICLINKS`), close-on-exec. An absolute path begins at `root` too.
+/// `RESOLVE_NO_MAGICLINKS`), close-on-exec. An absolute path starts at `root` too.
 ///
 /// # Errors
 /// The errno of openat2(2): ENOENT, ELOOP, ENOTDIR, EACCES, ...
@@ -41,10 +41,10 @@ pub fn open_in_root(
     }
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
     let mut errno = Errno::EAGAIN;
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_RETRIES {
         match openat2(root, path, how) {
             Ok(fd) => return Ok(fd),
-            // A rename or mount anywhere on the machine during `..` says "try again" (openat2(2)).
+            // A rename or mount anywhere on the host during `..` is EAGAIN (openat2(2)).
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(other) => {
                 errno = other;
@@ -55,15 +55,23 @@ pub fn open_in_root(
     Err(Error::new("openat2", errno))
 }
 
-/// realpath(3): absolute, and without symbolic links. The standard library's has the C library allocate,
-/// whose first allocation is five system calls.
+/// A path as a C string.
+///
+/// # Errors
+/// EINVAL for a NUL byte in it.
+pub fn c_string(path: &Path) -> Result<CString, Error> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::new("open", Errno::EINVAL))
+}
+
+/// realpath(3): an absolute path without symbolic links. std has the C library allocate, whose
+/// first allocation takes five system calls.
 ///
 /// # Errors
 /// ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
 pub fn canonical<P: ?Sized + NixPath>(path: &P) -> Result<PathBuf, Error> {
     let mut buffer = [0u8; libc::PATH_MAX as usize];
     let found = path.with_nix_path(|path| {
-        // SAFETY: a C string, and as much memory as the call is documented to write at most.
+        // SAFETY: a C string, and PATH_MAX bytes, the documented maximum.
         let found = unsafe { libc::realpath(path.as_ptr(), buffer.as_mut_ptr().cast()) };
         if found.is_null() { Err(Errno::last()) } else { Ok(()) }
     });

@@ -1,66 +1,77 @@
-//! What a process says about itself to the kernel: prctl(2), execveat(2), session keyring, groups.
+//! Properties of this process: prctl(2), ids, limits, signals, descriptors, and execveat(2).
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
-use crate::Error;
-
-fn check(call: &'static str, ret: libc::c_long) -> Result<libc::c_long, Error> {
-    if ret < 0 { Err(Error::last(call)) } else { Ok(ret) }
-}
+use crate::error::check;
+use crate::{Error, OsContext};
 
 fn prctl(option: libc::c_int, argument: libc::c_ulong) -> Result<(), Error> {
     // SAFETY: the options used in this file take one integer and three unused zeroes.
     check("prctl", unsafe { libc::prctl(option, argument, 0, 0, 0) }.into()).map(drop)
 }
 
+/// Whether this process is in the initial user namespace, by its fixed inode number. The id map is
+/// no proof: another namespace may map all ids to themselves (systemd 260 creates such ones).
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn in_initial_user_namespace() -> Result<bool, Error> {
+    /// `PROC_USER_INIT_INO` of linux/proc_ns.h
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    Ok(nix::sys::stat::stat("/proc/self/ns/user").syscall("stat")?.st_ino == INITIAL)
+}
+
 /// `PR_SET_DUMPABLE`: whether this process may be traced and its /proc files belong to its user.
 ///
 /// # Errors
-/// None that the kernel documents for 0 and 1.
+/// Not documented for these values.
 pub fn set_dumpable(dumpable: bool) -> Result<(), Error> {
     prctl(libc::PR_SET_DUMPABLE, dumpable.into())
 }
 
-/// `PR_SET_PDEATHSIG`: the signal this process gets when the thread that made it ends (`None`: none).
+/// `PR_SET_PDEATHSIG`: the signal that this process gets when its parent thread ends (`None`:
+/// no signal).
 ///
 /// # Errors
-/// None for a valid signal.
+/// Not documented for valid signals.
 pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<(), Error> {
     prctl(libc::PR_SET_PDEATHSIG, signal.map_or(0, |signal| signal as libc::c_ulong))
 }
 
-/// `PR_SET_NO_NEW_PRIVS`: no exec of this process grants anything any more.
+/// `PR_SET_NO_NEW_PRIVS`: execve(2) grants no privileges to this process and its children.
 ///
 /// # Errors
-/// None that the kernel documents.
+/// Not documented.
 pub fn set_no_new_privileges() -> Result<(), Error> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// `PR_SET_KEEPCAPS`: permitted capabilities outlive the change from uid 0 to another one.
+/// `PR_SET_KEEPCAPS`: permitted capabilities survive a change from uid 0 to another uid.
 ///
 /// # Errors
-/// EPERM where the securebits are locked.
+/// EPERM if the securebits are locked.
 pub fn set_keep_capabilities(keep: bool) -> Result<(), Error> {
     prctl(libc::PR_SET_KEEPCAPS, keep.into())
 }
 
-/// `PR_SET_NAME`: what `ps` shows; the kernel keeps 15 bytes.
+/// `PR_SET_NAME`: the name in `ps`, at most 15 bytes.
 ///
 /// # Errors
-/// None for a valid string.
+/// Not documented for valid strings.
 pub fn set_name(name: &CStr) -> Result<(), Error> {
     // SAFETY: the kernel reads at most 16 bytes of a terminated string.
     check("prctl", unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into())
         .map(drop)
 }
 
-/// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: becomes the program behind `program`.
+/// `execveat(fd, "", argv, envp, AT_EMPTY_PATH)`: executes the file `program`.
 ///
-/// Returns only when it failed: execveat(2).
+/// Returns only on failure.
 pub fn exec_fd(program: BorrowedFd<'_>, argv: &CArray<'_>, envp: &CArray<'_>) -> Error {
     // SAFETY: both arrays end with a null pointer and borrow the strings they point to.
     unsafe {
@@ -76,14 +87,14 @@ pub fn exec_fd(program: BorrowedFd<'_>, argv: &CArray<'_>, envp: &CArray<'_>) ->
     Error::last("execveat")
 }
 
-/// execve(2): becomes the program at `path`. Returns only when it failed.
+/// execve(2): executes the file at `path`. Returns only on failure.
 pub fn exec_path(path: &CStr, argv: &CArray<'_>, envp: &CArray<'_>) -> Error {
     // SAFETY: both arrays end with a null pointer and borrow the strings they point to.
     unsafe { libc::execve(path.as_ptr(), argv.0.as_ptr(), envp.0.as_ptr()) };
     Error::last("execve")
 }
 
-/// A null-terminated array of strings as exec wants it, made before the moment it is needed.
+/// A null-terminated array of strings for execve(2), allocated in advance.
 #[derive(Debug)]
 pub struct CArray<'a>(Vec<*const libc::c_char>, std::marker::PhantomData<&'a CStr>);
 
@@ -95,7 +106,7 @@ impl<'a> CArray<'a> {
     }
 }
 
-/// close_range(2) from `first` up, all closed when the process executes.
+/// close_range(2): sets close-on-exec for all descriptors from `first`.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.9, EINVAL before 5.11.
@@ -106,46 +117,56 @@ pub fn close_on_exec_from(first: RawFd) -> Result<(), Error> {
     check("close_range", ret).map(drop)
 }
 
-/// Whether `fd` is closed when the process executes (fcntl(2), `F_SETFD`).
+/// fcntl(2) `F_SETFD`: sets or clears close-on-exec of `fd`.
 ///
 /// # Errors
 /// EBADF.
-pub fn set_close_on_exec(fd: RawFd, close: bool) -> Result<(), Error> {
+///
+/// # Safety
+/// The caller owns or borrows `fd`: with `close` false the next program inherits it.
+pub unsafe fn set_close_on_exec(fd: RawFd, close: bool) -> Result<(), Error> {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: F_SETFD takes an integer and touches only the descriptor's flags.
     check("fcntl", unsafe { libc::fcntl(fd, libc::F_SETFD, flags) }.into()).map(drop)
 }
 
-/// Whether `fd` is an open descriptor of this process.
-#[must_use]
-pub fn is_open(fd: RawFd) -> bool {
-    // SAFETY: F_GETFD reads a flag.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
-}
-
-/// Takes over a descriptor that came as a number: from a system call, or from the program that
-/// executed this one.
+/// Takes ownership of a descriptor that this process has inherited under that number.
 ///
 /// # Errors
-/// EBADF for what no descriptor can be; whether it is open its first use shows.
-pub fn take_over(fd: RawFd) -> Result<OwnedFd, Error> {
+/// EBADF for a negative number. Whether it is open is not checked.
+///
+/// # Safety
+/// Nothing else in this process owns `fd`, now or later (`std::io`, "I/O Safety").
+pub unsafe fn adopt_fd(fd: RawFd) -> Result<OwnedFd, Error> {
     if fd < 0 {
         return Err(Error::new("descriptor", nix::errno::Errno::EBADF));
     }
-    // SAFETY: by the contract of the one who passed the number it is for us alone.
+    // SAFETY: not -1, and without another owner by the contract of this function.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// dup2(2) onto a number that the process relies on (0, 1, 2): what was there is closed.
+/// dup2(2): closes the descriptor `number`, and makes it a duplicate of `fd`.
 ///
 /// # Errors
 /// EBADF, EBUSY.
-pub fn duplicate_onto(fd: impl AsFd, number: RawFd) -> Result<(), Error> {
-    // SAFETY: only the standard streams and numbers that nobody in this process owns are given.
+///
+/// # Safety
+/// Nothing in this process owns `number`, or its owner expects this.
+pub unsafe fn dup2(fd: impl AsFd, number: RawFd) -> Result<(), Error> {
+    // SAFETY: the call takes two integers; the caller may close `number`.
     check("dup2", unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }.into()).map(drop)
 }
 
-/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`: a new session keyring of that name.
+/// Makes standard input, output and error duplicates of `fd`.
+///
+/// # Errors
+/// EBADF, EBUSY.
+pub fn set_standard_streams(fd: impl AsFd) -> Result<(), Error> {
+    // SAFETY: no value owns the numbers 0 to 2: the handles of std only use them.
+    (0..=2).try_for_each(|stream| unsafe { dup2(&fd, stream) })
+}
+
+/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`: creates and joins a session keyring of that name.
 ///
 /// # Errors
 /// ENOSYS without CONFIG_KEYS, EDQUOT, EACCES.
@@ -155,11 +176,11 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32, Error> {
     check("keyctl", ret).map(|serial| serial as i32)
 }
 
-/// setgroups(2) of this process. The system call itself, as in the two below: the C libraries' look
-/// for other threads first, of which there are none.
+/// setgroups(2) of this process, without the C library, as in the two below: that would look for
+/// other threads, of which there are none.
 ///
 /// # Errors
-/// EPERM where /proc/self/setgroups says deny, EINVAL for an id that is not mapped.
+/// EPERM if /proc/self/setgroups is "deny", EINVAL for an id that is not mapped.
 pub fn set_groups(groups: &[libc::gid_t]) -> Result<(), Error> {
     // SAFETY: pointer and length are of one slice.
     let ret = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
@@ -184,22 +205,34 @@ pub fn set_uid(uid: libc::uid_t) -> Result<(), Error> {
     check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// Sets the disposition of signals to the default, and blocks none: what the caller of the runtime ignored or blocked
-/// is not the container's. To ask which ones are ignored (proc(5)) is dearer than to set the standard ones and the two that
-/// C libraries keep for themselves. The real-time signals above them are left: what they mean is agreed upon by two
-/// programs, and nobody ignores them for a third (signal(7)).
+/// The signals that this process ignores, as a mask (proc(5), `SigIgn`): signal 1 is its lowest
+/// bit.
 ///
 /// # Errors
-/// None for signals that can be set.
-pub fn default_signals() -> Result<(), Error> {
-    const LAST: libc::c_int = 33;
-    // The kernel's own struct sigaction: all zeroes is SIG_DFL without flags, whatever its order.
-    // The C library's call refuses its own two.
+/// /proc is not mounted.
+pub fn ignored_signals() -> Result<u64, Error> {
+    let status = crate::file::read_record("/proc/self/status")?;
+    let text = String::from_utf8_lossy(&status);
+    let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or(Error::new("read /proc/self/status", nix::errno::Errno::EINVAL))
+}
+
+/// Resets the signals of `ignored`, a mask as in [`ignored_signals`], to their default action, and
+/// unblocks all signals.
+///
+/// # Errors
+/// rt_sigaction(2) or sigprocmask(2) failed.
+pub fn reset_signals(ignored: u64) -> Result<(), Error> {
+    // The kernel's struct sigaction: all zeroes is SIG_DFL without flags. The C library refuses the
+    // two signals that it uses itself.
     let default = [0u64; 4];
-    for signal in (1..=LAST).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+    let settable = |signal: &i32| ![libc::SIGKILL, libc::SIGSTOP].contains(signal);
+    let is_ignored = |signal: &i32| ignored >> (signal - 1) & 1 != 0;
+    for signal in (1..=64).filter(is_ignored).filter(settable) {
         let none = std::ptr::null::<libc::c_void>();
-        // SAFETY: the kernel reads one struct of at most 32 bytes, with a mask of 8, and installs
-        // no code of ours.
+        // SAFETY: the kernel reads one struct of at most 32 bytes, with a mask of 8 bytes, and
+        // installs no handler.
         let ret = unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>())
         };
@@ -209,13 +242,40 @@ pub fn default_signals() -> Result<(), Error> {
         .map_err(|errno| Error::new("sigprocmask", errno))
 }
 
+/// Lets `command` start with default signal actions and no blocked signals, whatever this process
+/// ignores and blocks, and with this umask if there is one.
+pub fn reset_child_signals(command: &mut Command, umask: Option<u32>) {
+    let reset = move || {
+        if let Some(umask) = umask {
+            // SAFETY: the call takes an integer.
+            unsafe { libc::umask(umask) };
+        }
+        reset_signals(u64::MAX).map_err(|error| error.errno.into())
+    };
+    // SAFETY: a few system calls between fork and exec, and no allocation.
+    unsafe { command.pre_exec(reset) };
+}
+
+/// exit_group(2), and if a seccomp filter refuses that, an instruction that ends the process.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: the call takes an integer.
+    unsafe { libc::syscall(libc::SYS_exit_group, code) };
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an invalid instruction: the kernel kills the process with SIGILL.
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn))
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    std::process::abort();
+}
+
 /// prlimit(2) with raw numbers, on this process: both limits of `resource` at once.
 ///
 /// # Errors
 /// EPERM for a hard limit above the present one without CAP_SYS_RESOURCE, EINVAL for soft > hard.
 pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Error> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the new limit is a valid struct, the old one is not asked for.
+    // SAFETY: the new limit is a valid struct, and the old one is not requested.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
@@ -234,7 +294,7 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Error> {
 /// EINVAL for an unknown resource.
 pub fn rlimit(resource: u32) -> Result<(u64, u64), Error> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one struct to where it is told.
+    // SAFETY: the kernel writes one struct.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
@@ -248,10 +308,10 @@ pub fn rlimit(resource: u32) -> Result<(u64, u64), Error> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// The controlling terminal of this session leader becomes `terminal` (ioctl_tty(2), `TIOCSCTTY`).
+/// ioctl_tty(2) `TIOCSCTTY`: makes `terminal` the controlling terminal of this session leader.
 ///
 /// # Errors
-/// EPERM where the process leads no session or has a terminal already.
+/// EPERM if the process is not a session leader or has a controlling terminal.
 pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<(), Error> {
     // SAFETY: TIOCSCTTY takes an integer.
     check(

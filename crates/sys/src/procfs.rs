@@ -1,4 +1,4 @@
-//! procfs that nobody can have tampered with (CVE-2019-16884, CVE-2025-52881).
+//! A procfs over which nothing can be mounted (CVE-2019-16884, CVE-2025-52881).
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,18 +10,18 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::mount::{Attr, fsconfig_create, fsmount, fsopen};
 use crate::path::{Links, open_in_root};
-use crate::{During, Error};
+use crate::{Error, OsContext};
 
-/// A procfs of this process's pid namespace that is mounted nowhere: nothing can be mounted over
-/// its files. Where the kernel refuses one (in a user namespace whose /proc is partly covered,
-/// mount_namespaces(7)) it is the /proc of the runtime's own mount namespace, checked to be procfs.
+/// A detached procfs of this process's pid namespace. If the kernel refuses one (in a user
+/// namespace whose /proc is partly covered, mount_namespaces(7)) it is the /proc of the runtime's
+/// mount namespace, after a check that it is a procfs.
 ///
 /// # Errors
-/// EPERM and the like; EXDEV where /proc is not procfs.
+/// The errno of fsopen(2), ...; EXDEV if /proc is not a procfs.
 pub fn private() -> Result<OwnedFd, Error> {
     match detached() {
         Err(Error { errno: Errno::EPERM | Errno::ENOSYS, .. }) => checked(),
-        made => made,
+        result => result,
     }
 }
 
@@ -33,21 +33,21 @@ fn detached() -> Result<OwnedFd, Error> {
 
 fn checked() -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let proc = open_path(c"/proc", flags, Mode::empty()).during("open /proc")?;
-    match fstatfs(&proc).during("fstatfs /proc")?.filesystem_type() {
+    let proc = open_path(c"/proc", flags, Mode::empty()).syscall("open /proc")?;
+    match fstatfs(&proc).syscall("fstatfs /proc")?.filesystem_type() {
         PROC_SUPER_MAGIC => Ok(proc),
         _ => Err(Error::new("fstatfs /proc", Errno::EXDEV)),
     }
 }
 
-/// Opens `path` below `procfs`, through no symbolic link and into no other file system.
+/// Opens `path` below `procfs`, without symbolic links and only on procfs.
 ///
 /// # Errors
-/// The errno of openat2(2); EXDEV for a file that is not procfs's.
+/// The errno of openat2(2); EXDEV for a file on another file system.
 pub fn open(procfs: &OwnedFd, path: &CStr, flags: libc::c_int) -> Result<OwnedFd, Error> {
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NOFOLLOW;
     let file = open_in_root(procfs.as_fd(), path, flags, Links::Refuse)?;
-    match fstatfs(&file).during("fstatfs")?.filesystem_type() {
+    match fstatfs(&file).syscall("fstatfs")?.filesystem_type() {
         PROC_SUPER_MAGIC => Ok(file),
         _ => Err(Error::new("fstatfs", Errno::EXDEV)),
     }

@@ -1,4 +1,4 @@
-//! Pseudoterminals by descriptor alone: nothing here looks up a name in a `/dev`.
+//! Pseudoterminals by descriptor: nothing here looks up a name in `/dev`.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -6,10 +6,10 @@ use nix::errno::Errno;
 
 use crate::Error;
 
-/// ioctl_tty(2) `TIOCSPTLCK`: lets the other side of the pty be opened.
+/// ioctl_tty(2) `TIOCSPTLCK`: unlocks the terminal of a pty master.
 ///
 /// # Errors
-/// ENOTTY where `master` is not one.
+/// ENOTTY if `master` is not a pty master.
 pub fn unlock(master: BorrowedFd<'_>) -> Result<(), Error> {
     let unlocked: libc::c_int = 0;
     // SAFETY: the request reads one int.
@@ -18,20 +18,21 @@ pub fn unlock(master: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// ioctl_tty(2) `TIOCGPTPEER` (Linux 4.13): opens the other side, in the devpts `master` is of.
+/// ioctl_tty(2) `TIOCGPTPEER` (Linux 4.13): opens the terminal of a pty master, in the devpts of
+/// `master`.
 ///
 /// # Errors
 /// EIO (still locked), ENOTTY, ...
 pub fn peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: the request takes open flags and gives a descriptor.
+    // SAFETY: the request takes open flags and returns a descriptor.
     let raw = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) };
     let raw = Errno::result(raw).map_err(|errno| Error::new("ioctl(TIOCGPTPEER)", errno))?;
     // SAFETY: the call succeeded, so this is a new descriptor that no one else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// ioctl_tty(2) `TIOCSWINSZ`: the size of the terminal in characters.
+/// ioctl_tty(2) `TIOCSWINSZ`: sets the size of the terminal in characters.
 ///
 /// # Errors
 /// ENOTTY, ...
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_other_side_has_the_size_given() {
+    fn master_and_terminal_have_the_same_size() {
         let Ok(master) = OpenOptions::new().read(true).write(true).open("/dev/ptmx") else {
             eprintln!("skip: no /dev/ptmx here");
             return;

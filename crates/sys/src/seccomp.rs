@@ -1,4 +1,4 @@
-//! seccomp(2): installing a filter, and asking what the kernel knows.
+//! seccomp(2): installing a filter, and querying the actions of the kernel.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::Error;
 
-/// One classic BPF instruction, laid out as the kernel's `struct sock_filter` (bpf(4), linux/filter.h).
+/// One classic BPF instruction, with the layout of `struct sock_filter` (linux/filter.h).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
@@ -22,32 +22,33 @@ pub struct Instruction {
 
 /// Synchronise all threads of the process to the new filter.
 pub const TSYNC: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC as u32;
-/// Log every returned action but ALLOW.
+/// Log every returned action except ALLOW.
 pub const LOG: u32 = libc::SECCOMP_FILTER_FLAG_LOG as u32;
-/// Do not turn on the mitigation of speculative store bypass.
+/// Do not enable the mitigation of speculative store bypass.
 pub const SPEC_ALLOW: u32 = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
 /// Return a descriptor on which NOTIFY actions are reported.
 pub const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
-/// With [`TSYNC`]: fail with ESRCH where a thread cannot follow, so that the answer is free for a
+/// With [`TSYNC`]: fail with ESRCH if a thread cannot be synchronised, so that the result can be a
 /// listener.
 pub const TSYNC_ESRCH: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH as u32;
-/// A process that waits for the answer to a received notification reacts to fatal signals only.
+/// A process that waits for the answer to a received notification is interrupted only by fatal
+/// signals.
 pub const WAIT_KILLABLE_RECV: u32 = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV as u32;
 
-/// Puts `program` before every later system call of this thread: seccomp(2), `SECCOMP_SET_MODE_FILTER`.
+/// seccomp(2), `SECCOMP_SET_MODE_FILTER`: installs `program` for this thread.
 ///
-/// Returns the listener when `flags` hold [`NEW_LISTENER`].
+/// Returns the listener if `flags` has [`NEW_LISTENER`].
 ///
 /// # Errors
-/// `EACCES` without `no_new_privs` and `CAP_SYS_ADMIN`, `EINVAL` for a program that the kernel's verifier or
-/// the limit of 4096 instructions refuses, `ESRCH` when another thread could not be synchronised.
+/// `EACCES` without `no_new_privs` and `CAP_SYS_ADMIN`, `EINVAL` for an invalid program or one with
+/// more than 4096 instructions, `ESRCH` if another thread could not be synchronised.
 pub fn set_mode_filter(flags: u32, program: &[Instruction]) -> Result<Option<OwnedFd>, Error> {
     const CALL: &str = "seccomp";
     let len = u16::try_from(program.len()).map_err(|_| Error::new(CALL, Errno::EINVAL))?;
     let filter =
         libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>() };
-    // SAFETY: Instruction has the layout of sock_filter, `filter` describes exactly the slice `program`,
-    // which outlives the call, and the kernel only reads it.
+    // SAFETY: Instruction has the layout of sock_filter, `filter` describes exactly the slice
+    // `program`, which outlives the call, and the kernel only reads it.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -58,22 +59,22 @@ pub fn set_mode_filter(flags: u32, program: &[Instruction]) -> Result<Option<Own
     };
     match i32::try_from(answer) {
         Ok(fd) if fd >= 0 && flags & NEW_LISTENER != 0 => {
-            // SAFETY: with NEW_LISTENER a successful call returns a new descriptor that no one else owns.
+            // SAFETY: with NEW_LISTENER a successful call returns a new descriptor.
             Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
         }
         Ok(0) => Ok(None),
-        // With TSYNC a positive answer is the id of a thread that could not follow (seccomp(2), RETURN VALUE).
+        // With TSYNC a positive result is the id of a thread that could not be synchronised.
         Ok(tid) if tid > 0 => Err(Error::new(CALL, Errno::ESRCH)),
         _ => Err(Error::last(CALL)),
     }
 }
 
-/// Whether the kernel knows the return action `action`: seccomp(2), `SECCOMP_GET_ACTION_AVAIL` (since 4.14).
+/// seccomp(2), `SECCOMP_GET_ACTION_AVAIL` (Linux 4.14): whether the kernel has the action `action`.
 ///
 /// # Errors
-/// `EINVAL` from kernels without the question.
+/// `EINVAL` on older kernels.
 pub fn action_available(action: u32) -> Result<bool, Error> {
-    // SAFETY: the kernel reads one u32 behind the pointer, which is valid for the call.
+    // SAFETY: the kernel reads one u32 at the pointer, which is valid during the call.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

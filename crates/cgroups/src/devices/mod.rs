@@ -1,6 +1,6 @@
-//! `linux.resources.devices`: the rules, and the step that enforces them.
+//! `linux.resources.devices`: the rules, and the operation that enforces them.
 
-pub(crate) mod kept;
+pub(crate) mod cache;
 mod program;
 mod rule;
 mod table;
@@ -11,23 +11,23 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
-use crate::{Error, Host, Layout, Missing, Op};
+use crate::{Error, Host, IfMissing, Layout, Op};
 use rule::Rule;
 use table::Table;
 
 const FIELD: &str = "linux.resources.devices";
 
-/// Where the rules of an update come from.
+/// The field of the rules of an update, in errors.
 const UPDATE: &str = "device rule";
 
-/// Whether config.json has rules of its own.
-pub(crate) fn asked(resources: Option<&LinuxResources>) -> bool {
+/// Whether config.json has rules.
+pub(crate) fn has_rules(resources: Option<&LinuxResources>) -> bool {
     resources
         .and_then(|resources| resources.devices().as_ref())
         .is_some_and(|list| !list.is_empty())
 }
 
-/// The rules of config.json, and those of every container. What no rule allows is denied.
+/// The rules of config.json, and those of every container. The default is to deny.
 pub(crate) fn rules(resources: Option<&LinuxResources>) -> Result<Vec<Rule>, Error> {
     let spec = resources.and_then(|resources| resources.devices().as_deref());
     Ok(rule::with_default(parse(spec.unwrap_or_default(), FIELD)?))
@@ -38,10 +38,10 @@ fn parse(entries: &[LinuxDeviceCgroup], field: &str) -> Result<Vec<Rule>, Error>
     entries.iter().enumerate().map(parse).collect()
 }
 
-/// The filter, where this host has one: the `devices` controller of v1, or eBPF on cgroup v2.
+/// Plans the filter: the `devices` controller of v1, or eBPF on cgroup v2.
 pub(crate) fn plan(
     rules: &[Rule],
-    asked: bool,
+    has_rules: bool,
     path: &Path,
     host: &Host,
 ) -> Result<Vec<Op>, Error> {
@@ -58,14 +58,15 @@ pub(crate) fn plan(
             program: Program::of(rules)?,
             optional: host.rootless,
         }]),
-        None if asked => {
+        None if has_rules => {
             Err(Error::NoController { field: FIELD.into(), controller: "devices".into() })
         }
         None => Ok(Vec::new()),
     }
 }
 
-/// The steps from the rules of config.json and of updates `before` to these with `more` after them.
+/// Plans the change from the rules of config.json and of updates `before` to those with `more` at
+/// the end.
 pub(crate) fn plan_update(
     [config, before, more]: [&[LinuxDeviceCgroup]; 3],
     path: &Path,
@@ -76,7 +77,7 @@ pub(crate) fn plan_update(
     let mut new = old.clone();
     new.extend(parse(more, UPDATE)?);
     if let Some(tree) = layout.hierarchy("devices") {
-        // The rules that are there were possible: what is not is among the new ones.
+        // The present rules can be expressed, so one that cannot be is among the new ones.
         let table = Table::of(&new, UPDATE)?;
         let files = Table::of(&old, UPDATE)?.change_to(&table);
         return Ok(writes(&tree.mountpoint.join(path), files));
@@ -91,14 +92,14 @@ pub(crate) fn plan_update(
     }
 }
 
-/// One step for each file that has lines.
+/// One operation for each file that has lines.
 fn writes(directory: &Path, files: [(&'static str, Vec<String>); 2]) -> Vec<Op> {
     let files = files.into_iter().filter(|(_, lines)| !lines.is_empty());
     let write = |(file, values): (&str, Vec<String>)| Op::Write {
         directory: directory.to_path_buf(),
         file: file.to_owned(),
         values,
-        missing: Missing::Refused,
+        if_missing: IfMissing::Fail,
         field: FIELD.into(),
     };
     files.map(write).collect()

@@ -1,4 +1,4 @@
-//! One rule about devices.
+//! One device rule.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(crate) const READ: u8 = 2;
 pub(crate) const WRITE: u8 = 4;
 pub(crate) const ALL: u8 = MKNOD | READ | WRITE;
 
-/// Which devices a rule is about.
+/// The type of device that a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Any,
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Char,
 }
 
-/// Allows or denies some accesses to some devices. `None` is every number.
+/// Allows or denies accesses to devices. `None` matches every number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) allow: bool,
@@ -30,8 +30,8 @@ pub(crate) struct Rule {
     pub(crate) access: u8,
 }
 
-/// What every container may do: make any node (which opens nothing yet), and use the devices of an
-/// ordinary /dev, terminals and tun.
+/// The rules of every container: it may create any device node (without opening it), and use the
+/// usual devices of /dev, terminals and tun.
 pub(crate) const DEFAULT: [Rule; 11] = [
     allow(Kind::Char, None, None, MKNOD),
     allow(Kind::Block, None, None, MKNOD),
@@ -50,23 +50,24 @@ const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -
     Rule { allow: true, kind, major, minor, access }
 }
 
-/// The rules of config.json with the [`DEFAULT`] ones among them. These come last, as with other runtimes, but
-/// where config.json denies what they allow by number or altogether: then it has the last word, and they come before that,
-/// after the last rule that is about everything, for engines begin with one that denies it. (docker denies
-/// /dev/fuse to all containers. To take its making from that of all nodes is more than cgroup v1 can.)
+/// Inserts the [`DEFAULT`] rules into those of config.json: at the end, as in other runtimes,
+/// unless config.json denies a default device by number or all devices. Then they are inserted
+/// before that rule, after the last rule that matches everything, because engines begin with one
+/// that denies everything. (docker denies /dev/fuse to all containers. cgroup v1 cannot except
+/// creating that node from creating all nodes, so such a rule does not count.)
 pub(crate) fn with_default(mut rules: Vec<Rule>) -> Vec<Rule> {
     let last = rules.iter().rposition(Rule::is_everything);
     let single = last.map_or(0, |index| index.saturating_add(1));
-    let place = match rules.iter().skip(single).any(Rule::denies_default) {
+    let position = match rules.iter().skip(single).any(Rule::denies_default) {
         true => single,
         false => rules.len(),
     };
-    rules.splice(place..place, DEFAULT);
+    rules.splice(position..position, DEFAULT);
     rules
 }
 
 impl Rule {
-    /// An entry of config.json, which stands at `field`.
+    /// Parses the entry `field` of config.json.
     pub(crate) fn parse(entry: &LinuxDeviceCgroup, field: &str) -> Result<Self, Error> {
         let kind = match entry.typ() {
             None | Some(LinuxDeviceType::A) => Kind::Any,
@@ -86,12 +87,12 @@ impl Rule {
         })
     }
 
-    /// Whether the rule is about every number of its type.
+    /// Whether the rule matches every number of its type.
     pub(crate) fn is_about_all_devices(&self) -> bool {
         self.major.is_none() && self.minor.is_none()
     }
 
-    /// Whether there are devices that both rules are about.
+    /// Whether there are devices that both rules match.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
         let kinds = self.kind == other.kind || [self.kind, other.kind].contains(&Kind::Any);
@@ -100,22 +101,23 @@ impl Rule {
 
     fn denies_default(&self) -> bool {
         let numbered = |default: &&Self| default.major.is_some();
-        let mut usual = DEFAULT.iter().filter(numbered);
-        !self.allow && (self.is_about_all_devices() || usual.any(|default| self.overlaps(default)))
+        let mut defaults = DEFAULT.iter().filter(numbered);
+        !self.allow
+            && (self.is_about_all_devices() || defaults.any(|default| self.overlaps(default)))
     }
 
-    /// Whether the rule is about every device and every access.
+    /// Whether the rule matches every device and every access.
     pub(crate) fn is_everything(&self) -> bool {
         self.kind == Kind::Any && self.is_about_all_devices() && self.access == ALL
     }
 }
 
-/// Whether the rules forbid nothing at all, so that no filter is needed.
+/// Whether the rules allow everything, so that no filter is needed.
 pub(crate) fn allow_everything(rules: &[Rule]) -> bool {
     rules.iter().rev().take_while(|rule| rule.allow).any(Rule::is_everything)
 }
 
-/// A device number, as wide as the kernel's; -1 is "all", as engines write it.
+/// A device number, at most as wide as the kernel's; engines write -1 for "all".
 fn number(value: Option<i64>, bits: u32, field: &str, name: &str) -> Result<Option<u32>, Error> {
     match value {
         None | Some(-1) => Ok(None),
@@ -148,7 +150,7 @@ fn access(text: &str, field: &str) -> Result<u8, Error> {
     }
 }
 
-/// As cgroup v1 writes it: `c 1:3 rwm`. (There `a` would mean everything, whatever follows.)
+/// The format of cgroup v1: `c 1:3 rwm`. (`a` matches everything there, whatever follows.)
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
@@ -172,7 +174,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What the rules mean, for tests: each access bit is decided by the last rule about it.
+/// The verdict of rules, for tests: the last rule that matches an access bit decides.
 #[cfg(test)]
 pub(crate) fn permits(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
     [MKNOD, READ, WRITE].into_iter().filter(|bit| access & bit != 0).all(|bit| {
@@ -221,7 +223,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn entries_are_read_as_the_spec_says() {
+    fn entries_are_parsed_as_specified() {
         assert_eq!(parse(r#"{"allow":false,"access":"rwm"}"#).unwrap().to_string(), "a *:* rwm");
         let rule = parse(r#"{"allow":true,"type":"c","major":10,"minor":229,"access":"wr"}"#);
         assert_eq!(rule.unwrap().to_string(), "c 10:229 rw");
@@ -230,7 +232,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_config_json_says_of_single_devices_has_the_last_word() {
+    fn rules_of_config_json_on_single_devices_take_precedence() {
         let rules = |texts: &[&str]| {
             let rules: Result<Vec<_>, _> = texts.iter().map(|text| parse(text)).collect();
             with_default(rules.unwrap())

@@ -1,9 +1,9 @@
 //! Rules -> the list of a cgroup v1 `devices` controller.
 //!
-//! That list is a default (everything or nothing) and exceptions from it. The kernel applies writes in
-//! order, but takes a part of an exception away only when it is written exactly alike: `deny c 1:3 r`
-//! after `allow c 1:* r` does nothing, and says nothing. So the list is computed here, and rules that
-//! it cannot hold are refused rather than made weaker.
+//! The list is a default (everything or nothing) and exceptions from it. The kernel applies writes
+//! in order, but removes an exception only if the device numbers are the same: `deny c 1:3 r` after
+//! `allow c 1:* r` silently has no effect. So the list is computed here, and rules that it cannot
+//! express are refused.
 
 use super::rule::{ALL, Kind, Rule};
 use crate::Error;
@@ -16,7 +16,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The list that means the same as these rules, which come from `field` and are named in errors.
+    /// The list with the same effect as these rules of `field`.
     pub(crate) fn of(rules: &[Rule], field: &'static str) -> Result<Self, Error> {
         let mut table = Self { allow: false, exceptions: Vec::new() };
         for rule in rules {
@@ -41,22 +41,22 @@ impl Table {
         [(base, vec!["a".to_owned()]), (exception, lines)]
     }
 
-    /// The two files to write in a cgroup that has this list, so that it has the other one. Nothing is
-    /// taken away for a moment that shall stay: a program may be using it.
+    /// The two files to write to change this list to `other`. An exception that stays is never
+    /// removed in between: a program may be using the device.
     pub(crate) fn change_to(&self, other: &Self) -> [(&'static str, Vec<String>); 2] {
         let [(base, _), (exception, _)] = other.files();
         if self.allow != other.allow {
             return other.files();
         }
-        [(base, self.beyond(other)), (exception, other.beyond(self))]
+        [(base, self.without(other)), (exception, other.without(self))]
     }
 
-    /// The exceptions here that are not there.
-    fn beyond(&self, there: &Self) -> Vec<String> {
+    /// The exceptions that are not in `other`.
+    fn without(&self, other: &Self) -> Vec<String> {
         let left = |rule: &Rule| {
             let same = |other: &&Rule| Rule { access: rule.access, ..**other } == *rule;
-            let kept = there.exceptions.iter().find(same).map_or(0, |other| other.access);
-            Rule { access: rule.access & !kept, ..*rule }
+            let common = other.exceptions.iter().find(same).map_or(0, |other| other.access);
+            Rule { access: rule.access & !common, ..*rule }
         };
         let left = self.exceptions.iter().map(left).filter(|rule| rule.access != 0);
         left.map(|rule| rule.to_string()).collect()
@@ -72,7 +72,7 @@ impl Table {
             }
             return Ok(());
         }
-        // Back to the default: the exceptions lose what the rule covers.
+        // Back to the default: the rule is removed from the exceptions.
         for other in &mut self.exceptions {
             if !rule.overlaps(other) || rule.access & other.access == 0 {
                 continue;
@@ -88,7 +88,7 @@ impl Table {
     }
 }
 
-/// v1 reads type `a` as everything, so a rule about some of both types is two.
+/// On v1 type `a` matches everything, so a rule for some devices of both types becomes two.
 fn split(rule: Rule) -> Vec<Rule> {
     match rule.kind {
         Kind::Any => {
@@ -98,7 +98,7 @@ fn split(rule: Rule) -> Vec<Rule> {
     }
 }
 
-/// Whether `one` is about all devices of `other`.
+/// Whether `one` matches all devices of `other`.
 fn covers(one: Rule, other: Rule) -> bool {
     let wide = |a: Option<u32>, b: Option<u32>| a.is_none() || a == b;
     one.kind == other.kind && wide(one.major, other.major) && wide(one.minor, other.minor)
@@ -111,8 +111,9 @@ mod tests {
     use proptest::prelude::*;
 
     impl Table {
-        /// As the kernel decides (security/device_cgroup.c): where everything is denied one exception
-        /// has to allow all of the access, where everything is allowed none may deny any of it.
+        /// As the kernel decides (security/device_cgroup.c): where everything is denied one
+        /// exception has to allow all of the access, where everything is allowed none may deny any
+        /// of it.
         fn permits(&self, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
             let mut about = self.exceptions.iter().filter(|rule| {
                 rule.kind == kind
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_engine_writes_becomes_a_list() {
+    fn the_rules_of_an_engine_become_a_list() {
         let deny = Rule { allow: false, kind: Kind::Any, major: None, minor: None, access: ALL };
         let mut rules = vec![deny];
         rules.extend(DEFAULT);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_touches_only_what_changes() {
+    fn a_change_writes_only_differences() {
         let rule = |allow, minor, access| Rule {
             allow,
             kind: Kind::Char,

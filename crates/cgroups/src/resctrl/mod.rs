@@ -1,31 +1,32 @@
 //! `linux.intelRdt`: a share of the caches and of the memory's bandwidth (config-linux.md,
 //! "IntelRdt"), by the kernel's resctrl file system.
 //!
-//! A group of it is a directory, as of a cgroup, but for one level and one kind of limit. The
-//! container's group is named by `closID`, and may have been made by others: then its limits must
-//! be the ones asked for, and it stays when the container goes.
+//! A group is a directory, as a cgroup is, of one level and with one kind of limit. `closID` names
+//! the container's group. It may exist already: then its limits must be the requested ones, and it
+//! is not removed with the container.
 
 mod schemata;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use davit_sys::{Failure, OsContext};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
-use sys::{During, Failure};
 
 use crate::file;
+use crate::file::is_gone;
 
-/// What is wrong with `linux.intelRdt`.
+/// An error of `linux.intelRdt`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The kernel or the machine has none of it.
+    /// The kernel or the processor does not support it, or it is not mounted.
     #[error(
-        "linux.intelRdt: no resctrl file system is mounted here: the kernel or the processor has none, or it \
-         must be mounted at /sys/fs/resctrl"
+        "linux.intelRdt: no resctrl file system is mounted: the kernel or the processor does not \
+         support it, or it must be mounted at /sys/fs/resctrl"
     )]
     NotMounted,
     /// A field that cannot be applied.
@@ -38,21 +39,21 @@ pub enum Error {
     },
 }
 
-/// What the planner must know of this machine.
+/// The facts of the host that planning needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
-    /// Where resctrl is mounted.
+    /// Mount point of resctrl.
     pub mountpoint: Option<PathBuf>,
-    /// The limits of the group that `closID` names, where it exists.
+    /// The limits of the group that `closID` names, if it exists.
     pub schemata: Option<String>,
 }
 
-/// One step on the way to the container's group.
+/// One operation on the container's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// mkdir(2)
     Make(PathBuf),
-    /// Limits, each in a line, with one write(2).
+    /// Writes limits, one in each line, with one write(2).
     Write {
         /// The file.
         file: PathBuf,
@@ -66,25 +67,25 @@ pub enum Op {
 pub struct Group {
     /// Its directory.
     pub directory: PathBuf,
-    /// Whether it was made for the container.
+    /// Whether it was created for the container.
     pub made: bool,
-    /// The directory in which the container alone is watched.
+    /// The monitoring group of this container.
     pub monitor: Option<PathBuf>,
 }
 
 impl Host {
-    /// Looks, where `linux.intelRdt` is set.
+    /// Reads the facts of this host, if `linux.intelRdt` is set.
     ///
     /// # Errors
-    /// Files of the kernel that cannot be read.
-    pub fn discover(rdt: Option<&LinuxIntelRdt>) -> Result<Self, sys::Error> {
+    /// A file of the kernel cannot be read.
+    pub fn discover(rdt: Option<&LinuxIntelRdt>) -> Result<Self, davit_sys::Error> {
         let Some(rdt) = rdt else { return Ok(Self::default()) };
         let mountpoint = mountpoint(&file::read_path(Path::new("/proc/self/mountinfo"))?);
         let group = mountpoint.as_ref().zip(clos_id(rdt)).filter(|(_, id)| refused(id).is_none());
         let schemata = match group.map(|(top, id)| directory(top, id).join("schemata")) {
             None => None,
             Some(path) => match file::read_path(&path) {
-                Err(sys::Error { errno: Errno::ENOENT, .. }) => None,
+                Err(davit_sys::Error { errno: Errno::ENOENT, .. }) => None,
                 text => Some(text?),
             },
         };
@@ -92,12 +93,12 @@ impl Host {
     }
 }
 
-/// The mount point of resctrl (proc_pid_mountinfo(5)); with blanks in its name it is not found.
-fn mountpoint(mountinfo: &str) -> Option<PathBuf> {
+/// The mount point of resctrl (proc_pid_mountinfo(5)); one with blanks in its name is not found.
+pub(crate) fn mountpoint(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
+        let (mount, kind) = line.split_once(" - ")?;
         let is_resctrl = kind.split(' ').next() == Some("resctrl");
-        place.split(' ').nth(4).filter(|_| is_resctrl).map(PathBuf::from)
+        mount.split(' ').nth(4).filter(|_| is_resctrl).map(PathBuf::from)
     })
 }
 
@@ -105,7 +106,7 @@ fn clos_id(rdt: &LinuxIntelRdt) -> Option<&str> {
     rdt.clos_id().as_deref().filter(|id| !id.is_empty())
 }
 
-/// `/` is the group of all that are in no other.
+/// `/` is the default group.
 fn directory(top: &Path, id: &str) -> PathBuf {
     if id == "/" { top.to_owned() } else { top.join(id) }
 }
@@ -113,17 +114,17 @@ fn directory(top: &Path, id: &str) -> PathBuf {
 fn refused(id: &str) -> Option<&'static str> {
     match id {
         "/" => None,
-        "." | ".." => Some("is no name of a group"),
-        "info" | "mon_groups" | "mon_data" => Some("is a directory of resctrl's own"),
-        id if id.contains(['/', '\n', '\0']) => Some("is no name of a group"),
+        "." | ".." => Some("is not a valid group name"),
+        "info" | "mon_groups" | "mon_data" => Some("is a directory of resctrl itself"),
+        id if id.contains(['/', '\n', '\0']) => Some("is not a valid group name"),
         _ => None,
     }
 }
 
-/// Plans the group of the container `id`: the record of it, and the way there.
+/// Plans the group of the container `id`: its record, and the operations.
 ///
 /// # Errors
-/// No resctrl; a field that cannot be applied; a group that exists with other limits.
+/// No resctrl; a field that cannot be applied; an existing group with other limits.
 pub fn plan(
     rdt: Option<&LinuxIntelRdt>,
     id: &str,
@@ -160,7 +161,7 @@ pub fn plan(
     Ok(Some((Group { directory, made, monitor }, ops)))
 }
 
-/// The two older fields are the two halves of the newer one.
+/// `enableMonitoring` replaces the two older fields.
 fn monitors(rdt: &LinuxIntelRdt) -> bool {
     #[allow(deprecated)]
     let fields = [rdt.enable_monitoring(), rdt.enable_cmt(), rdt.enable_mbm()];
@@ -171,48 +172,51 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> Error {
     Error::Field { field: field.into(), reason: reason.into() }
 }
 
-/// Makes the group.
+/// Performs the operations.
 ///
 /// # Errors
-/// The failed step; EINVAL of a write is a limit that this processor has not.
+/// The operation that failed; EINVAL of a write means that this processor does not have the limit.
 pub fn apply(ops: &[Op]) -> Result<(), Failure> {
     for (index, op) in ops.iter().enumerate() {
-        let done = match op {
-            Op::Make(path) => mkdir(path, Mode::from_bits_truncate(0o755)).during("mkdir"),
+        let perform = || match op {
+            Op::Make(path) => mkdir(path, Mode::from_bits_truncate(0o755)).syscall("mkdir"),
             Op::Write { file, lines } => write(file, lines),
         };
-        done.map_err(|error| Failure::new(index, error))?;
+        davit_sys::trace::operation("resctrl", op, perform)
+            .map_err(|error| Failure::new(index, error))?;
     }
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), sys::Error> {
+fn write(path: &Path, text: &str) -> Result<(), davit_sys::Error> {
     let parent = file::directory(path.parent().unwrap_or(path))?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     file::write(std::os::fd::AsFd::as_fd(&parent), name, text)
 }
 
 impl Group {
-    /// Puts a process into it; what it forks from then on follows.
+    /// Moves a process into it; children that it forks later are in it too.
     ///
     /// # Errors
-    /// The group is gone.
-    pub fn assign(&self, pid: i32) -> Result<(), sys::Error> {
+    /// The group does not exist any more.
+    pub fn assign(&self, pid: i32) -> Result<(), davit_sys::Error> {
         let monitor = self.monitor.iter();
         let mut directories = std::iter::once(&self.directory).chain(monitor);
         directories.try_for_each(|directory| write(&directory.join("tasks"), &format!("{pid}\n")))
     }
 
-    /// Removes what was made for the container.
+    /// Removes the directories that were created for the container.
     ///
     /// # Errors
-    /// EBUSY and the like.
-    pub fn remove(&self) -> Result<(), sys::Error> {
+    /// rmdir(2) failed.
+    pub fn remove(&self) -> Result<(), davit_sys::Error> {
         let made = self.made.then_some(&self.directory);
         self.monitor.iter().chain(made).try_for_each(|directory| {
             match unlinkat(nix::fcntl::AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
-                Err(Errno::ENOENT) => Ok(()),
-                removed => removed.during("rmdir"),
+                Err(errno) if is_gone(errno) => Ok(()),
+                // On a read-only mount EROFS takes precedence over ENOENT.
+                Err(Errno::EROFS) if !directory.exists() => Ok(()),
+                removed => removed.syscall("rmdir"),
             }
         })
     }
@@ -245,7 +249,7 @@ mod tests {
         Host { mountpoint: Some(top.to_owned()), schemata: schemata.map(str::to_owned) }
     }
 
-    fn story(rdt: Value, schemata: Option<&str>) -> Result<String, String> {
+    fn listing(rdt: Value, schemata: Option<&str>) -> Result<String, String> {
         let (group, ops) = planned(rdt, &host(Path::new("/r"), schemata))?;
         let steps = ops.iter().map(|op| format!("{op}\n")).collect::<String>();
         Ok(format!("{steps}made {}", group.made))
@@ -259,43 +263,43 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_its_own_is_made_and_watched() {
+    fn a_new_group_is_created_and_monitored() {
         let rdt = json!({
             "l3CacheSchema": "L3:0=ff\nMB:0=1", "memBwSchema": "MB:0=20", "enableMonitoring": true,
             "schemata": ["L2:0=f", "L3:0=f0"],
         });
-        insta::assert_snapshot!(story(rdt, None).unwrap(), @r#"
+        insta::assert_snapshot!(listing(rdt, None).unwrap(), @r#"
         linux.intelRdt: make "/r/web"
         linux.intelRdt: "/r/web/schemata" = "L3:0=ff\nMB:0=20"
         linux.intelRdt: "/r/web/schemata" = "L2:0=f\nL3:0=f0"
         linux.intelRdt: make "/r/web/mon_groups/web"
         made true
         "#);
-        assert_eq!(story(json!({}), None).unwrap(), "linux.intelRdt: make \"/r/web\"\nmade true");
+        assert_eq!(listing(json!({}), None).unwrap(), "linux.intelRdt: make \"/r/web\"\nmade true");
     }
 
     #[test]
-    fn a_group_of_others_is_used_as_it_is_or_refused() {
+    fn an_existing_group_is_used_unchanged_or_refused() {
         let present = Some("    L3:0=0ff;1=f\n    MB:0= 20;1=100\n");
-        assert_eq!(story(json!({ "closID": "gold" }), present).unwrap(), "made false");
+        assert_eq!(listing(json!({ "closID": "gold" }), present).unwrap(), "made false");
         let same =
             json!({ "closID": "gold", "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:1=100" });
-        assert_eq!(story(same, present).unwrap(), "made false");
+        assert_eq!(listing(same, present).unwrap(), "made false");
         for (rdt, message) in [
             (
                 json!({ "closID": "gold", "l3CacheSchema": "L3:1=ff" }),
-                "linux.intelRdt.l3CacheSchema: L3:1=ff is asked for, but the group has L3:1=f",
+                "linux.intelRdt.l3CacheSchema: L3:1=ff is requested, but the group has L3:1=f",
             ),
             (
                 json!({ "closID": "gold", "schemata": ["L2:0=1"] }),
-                "linux.intelRdt.schemata: L2:0=1 is asked for, but the group has no such limit",
+                "linux.intelRdt.schemata: L2:0=1 is requested, but the group has no such limit",
             ),
         ] {
-            assert_eq!(story(rdt, present).unwrap_err(), message);
+            assert_eq!(listing(rdt, present).unwrap_err(), message);
         }
-        let gone = story(json!({ "closID": "gold" }), None).unwrap_err();
+        let gone = listing(json!({ "closID": "gold" }), None).unwrap_err();
         assert!(gone.starts_with("linux.intelRdt.closID: group \"gold\" does not exist"), "{gone}");
-        assert!(story(json!({ "closID": "gold", "schemata": ["L3:0=1"] }), None).is_ok());
+        assert!(listing(json!({ "closID": "gold", "schemata": ["L3:0=1"] }), None).is_ok());
     }
 
     #[test]
@@ -308,13 +312,13 @@ mod tests {
             (json!({ "l3CacheSchema": "all" }), "linux.intelRdt.l3CacheSchema: "),
             (json!({ "schemata": ["L3:0=1", "L3:0=1\nL2:0=1"] }), "linux.intelRdt.schemata[1]: "),
         ] {
-            let error = story(rdt, None).unwrap_err();
+            let error = listing(rdt, None).unwrap_err();
             assert!(error.starts_with(field), "{error}");
         }
     }
 
     #[test]
-    fn a_directory_that_stands_for_resctrl() {
+    fn groups_are_created_and_removed_in_a_directory() {
         let top = tempfile::tempdir().unwrap();
         let rdt = json!({ "closID": "gold", "memBwSchema": "MB:0=20" });
         let (group, ops) = planned(rdt, &host(top.path(), None)).unwrap();
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_where_it_is_mounted() {
+    fn the_mount_point_is_found() {
         let text = "22 27 0:21 / /proc rw - proc proc rw\n\
             30 23 0:30 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw\n";
         assert_eq!(mountpoint(text), Some(PathBuf::from("/sys/fs/resctrl")));

@@ -6,15 +6,15 @@ use oci_spec::runtime::LinuxIntelRdt;
 
 use super::{Error, field};
 
-/// Limits that are written at once.
+/// Limits that are written with one write(2).
 pub(super) struct Wanted {
-    /// The field that they come from.
+    /// Their field.
     pub(super) field: &'static str,
-    /// The lines, each with its end.
+    /// The lines, each with its newline.
     pub(super) lines: String,
 }
 
-/// What is to be written, in this order: `schemata` last, as the specification wants it.
+/// The limits to write, in order: `schemata` last, as the specification says.
 pub(super) fn wanted(rdt: &LinuxIntelRdt) -> Result<Vec<Wanted>, Error> {
     let mut wanted = Vec::new();
     let cache = rdt.l3_cache_schema().as_deref().filter(|text| !text.is_empty());
@@ -22,14 +22,14 @@ pub(super) fn wanted(rdt: &LinuxIntelRdt) -> Result<Vec<Wanted>, Error> {
     let cache_lines: Vec<_> = cache.into_iter().flat_map(str::lines).collect();
     let wrong = |line: &&&str| !is_limit(line);
     if let Some(line) = cache_lines.iter().find(wrong) {
-        return Err(field("l3CacheSchema", format!("{line:?} is no line of limits")));
+        return Err(field("l3CacheSchema", format!("{line:?} is not a line of limits")));
     }
     if bandwidth.is_some_and(|line| !line.starts_with("MB:") || line.contains('\n')) {
         return Err(field("memBwSchema", "is not one line that begins with \"MB:\""));
     }
-    // Where both speak of the bandwidth, its own field wins.
+    // `memBwSchema` takes precedence over a bandwidth in `l3CacheSchema`.
     let cache = cache_lines.iter().filter(|line| bandwidth.is_none() || !line.starts_with("MB:"));
-    let lines: String = cache.copied().chain(bandwidth).map(ended).collect();
+    let lines: String = cache.copied().chain(bandwidth).map(with_newline).collect();
     if !lines.is_empty() {
         let field = if cache_lines.is_empty() { "memBwSchema" } else { "l3CacheSchema" };
         wanted.push(Wanted { field, lines });
@@ -40,7 +40,7 @@ pub(super) fn wanted(rdt: &LinuxIntelRdt) -> Result<Vec<Wanted>, Error> {
         return Err(field(format!("schemata[{index}]"), "is not one line of limits"));
     }
     if !lines.is_empty() {
-        let lines = lines.iter().map(|line| ended(line)).collect();
+        let lines = lines.iter().map(|line| with_newline(line)).collect();
         wanted.push(Wanted { field: "schemata", lines });
     }
     Ok(wanted)
@@ -51,11 +51,11 @@ fn is_limit(line: &str) -> bool {
         .is_some_and(|(resource, limits)| !resource.is_empty() && !limits.is_empty())
 }
 
-fn ended(line: &str) -> String {
+fn with_newline(line: &str) -> String {
     format!("{line}\n")
 }
 
-/// Whether a group has these limits already.
+/// Checks that a group has these limits.
 pub(super) fn compare(wanted: &Wanted, present: &str) -> Result<(), Error> {
     let present = limits(present);
     for ((resource, domain), limit) in limits(&wanted.lines) {
@@ -64,13 +64,14 @@ pub(super) fn compare(wanted: &Wanted, present: &str) -> Result<(), Error> {
             Some(has) => format!("{resource}:{domain}={has}"),
             None => "no such limit".to_owned(),
         };
-        let reason = format!("{resource}:{domain}={limit} is asked for, but the group has {has}");
+        let reason = format!("{resource}:{domain}={limit} is requested, but the group has {has}");
         return Err(field(wanted.field, reason));
     }
     Ok(())
 }
 
-/// Each limit by its resource and domain; the kernel pads with blanks and zeroes.
+/// The limits by resource and domain, without the blanks and zeroes with which the kernel pads
+/// them.
 fn limits(text: &str) -> BTreeMap<(&str, &str), &str> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     let each = lines.flat_map(|(resource, rest)| {

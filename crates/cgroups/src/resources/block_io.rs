@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice, LinuxWeightDevice};
 
-use super::{Field, Place, Plan, Version, device_number};
-use crate::{Error, Missing};
+use super::{ControllerDir, Field, Plan, Version, device_number};
+use crate::{Error, IfMissing};
 
 macro_rules! field {
     ($name:literal) => {
@@ -18,18 +18,18 @@ type Throttle<'a> =
     (&'a Option<Vec<LinuxThrottleDevice>>, &'static str, &'static str, &'static str);
 
 pub(super) fn plan(plan: &mut Plan<'_>, spec: &LinuxBlockIo) -> Result<(), Error> {
-    // 0 is "not set" for engines that always write the field.
+    // 0 means "not set": some engines always write the field.
     if let Some(value) = spec.weight().filter(|weight| *weight != 0) {
         let field = field!("weight");
         check_weight(value, &field)?;
-        let place = plan.place("blkio", "io", field.clone())?;
-        weight(plan, &place, "", value, field);
+        let dir = plan.dir("blkio", "io", field.clone())?;
+        weight(plan, &dir, "", value, field);
     }
     if let Some(value) = spec.leaf_weight().filter(|weight| *weight != 0) {
         let field = field!("leafWeight");
         check_weight(value, &field)?;
-        let place = place_v1(plan, &field)?;
-        plan.write(&place, "blkio.leaf_weight", value, field);
+        let dir = dir_v1(plan, &field)?;
+        plan.write(&dir, "blkio.leaf_weight", value, field);
     }
     for (index, device) in spec.weight_device().iter().flatten().enumerate() {
         weight_device(plan, device, index)?;
@@ -61,38 +61,39 @@ fn weight_device(
     }
     if let Some(value) = device.weight() {
         check_weight(value, &field)?;
-        let place = plan.place("blkio", "io", field.clone().into())?;
-        weight(plan, &place, &number, value, field.clone().into());
+        let dir = plan.dir("blkio", "io", field.clone().into())?;
+        weight(plan, &dir, &number, value, field.clone().into());
     }
     if let Some(value) = device.leaf_weight() {
         let field = format!("{field}.leafWeight");
         check_weight(value, &field)?;
-        let place = place_v1(plan, &field)?;
+        let dir = dir_v1(plan, &field)?;
         let line = format!("{number} {value}");
-        plan.write(&place, "blkio.leaf_weight_device", line, field.into());
+        plan.write(&dir, "blkio.leaf_weight_device", line, field.into());
     }
     Ok(())
 }
 
 /// The weight of the group (`device` empty) or for one device.
 ///
-/// Two schedulers of the kernel know weights, and each has its file: v1 names them `blkio` (CFQ) and
-/// `blkio.bfq`, v2 `io.bfq` (which has the spec's range) and `io` (blk-iocost, 1 to 10000).
-fn weight(plan: &mut Plan<'_>, place: &Place, device: &str, value: u16, field: Field) {
+/// Two schedulers of the kernel have weights, each in its own file: `blkio.weight` (CFQ) and
+/// `blkio.bfq.weight` on v1, `io.bfq.weight` (with the spec's range) and `io.weight` (blk-iocost, 1
+/// to 10000) on v2.
+fn weight(plan: &mut Plan<'_>, dir: &ControllerDir, device: &str, value: u16, field: Field) {
     let line = |value: &dyn Display| match device {
         "" => value.to_string(),
         device => format!("{device} {value}"),
     };
-    let (file, other, other_value) = match (place.version, device) {
+    let (file, other, other_value) = match (dir.version, device) {
         (Version::V1, "") => ("blkio.weight", "blkio.bfq.weight", line(&value)),
         (Version::V1, _) => ("blkio.weight_device", "blkio.bfq.weight_device", line(&value)),
         (Version::V2, _) => ("io.bfq.weight", "io.weight", line(&iocost_weight(value))),
     };
-    let instead = Missing::Instead { file: other.to_owned(), values: vec![other_value] };
-    plan.write_or(place, file, vec![line(&value)], instead, field);
+    let instead = IfMissing::WriteInstead { file: other.to_owned(), values: vec![other_value] };
+    plan.write_or(dir, file, vec![line(&value)], instead, field);
 }
 
-/// 10..1000 on a straight line to 1..10000, as every runtime converts it.
+/// Maps 10..1000 linearly to 1..10000, as all runtimes do.
 fn iocost_weight(weight: u16) -> u64 {
     1 + u64::from(weight).saturating_sub(10) * 9999 / 990
 }
@@ -112,29 +113,29 @@ fn throttle(
     field: String,
 ) -> Result<(), Error> {
     let number = device_number(device.major(), device.minor(), &field)?;
-    let place = plan.place("blkio", "io", field.clone().into())?;
-    match place.version {
+    let dir = plan.dir("blkio", "io", field.clone().into())?;
+    match dir.version {
         Version::V1 => {
             let line = format!("{number} {}", device.rate());
-            plan.write(&place, &format!("blkio.throttle.{file}_device"), line, field.into());
+            plan.write(&dir, &format!("blkio.throttle.{file}_device"), line, field.into());
         }
         Version::V2 => {
-            // 0 takes a limit away in v1; io.max has a word for it.
+            // 0 removes a limit on v1; in io.max that is `max`.
             let rate = match device.rate() {
                 0 => "max".to_owned(),
                 rate => rate.to_string(),
             };
-            plan.write(&place, "io.max", format!("{number} {key}={rate}"), field.into());
+            plan.write(&dir, "io.max", format!("{number} {key}={rate}"), field.into());
         }
     }
     Ok(())
 }
 
 /// Leaf weights exist in cgroup v1 only.
-fn place_v1(plan: &mut Plan<'_>, field: &str) -> Result<Place, Error> {
-    let place = plan.place("blkio", "io", field.to_owned().into())?;
-    match place.version {
-        Version::V1 => Ok(place),
+fn dir_v1(plan: &mut Plan<'_>, field: &str) -> Result<ControllerDir, Error> {
+    let dir = plan.dir("blkio", "io", field.to_owned().into())?;
+    match dir.version {
+        Version::V1 => Ok(dir),
         Version::V2 => Err(Error::NotOnV2 { field: field.to_owned().into() }),
     }
 }
@@ -144,7 +145,7 @@ mod tests {
     use super::iocost_weight;
 
     #[test]
-    fn weights_span_the_range() {
+    fn weights_cover_the_range() {
         for (weight, expected) in [(10, 1), (11, 11), (100, 910), (500, 4950), (1000, 10_000)] {
             assert_eq!(iocost_weight(weight), expected);
         }

@@ -1,10 +1,10 @@
 //! `linux.resources.cpu`.
 //!
-//! Zero shares, quota and period mean "not set": engines write them so when nobody asked.
+//! Zero shares, quota and periods mean "not set" (docs/limits.md): some engines always write them.
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::{Field, Place, Plan, Version};
+use super::{ControllerDir, Field, Plan, Version};
 use crate::Error;
 
 macro_rules! field {
@@ -13,7 +13,7 @@ macro_rules! field {
     };
 }
 
-/// The fields of the `cpu` controller, "not set" being None.
+/// The fields of the `cpu` controller; "not set" is None.
 struct Cpu {
     shares: Option<u64>,
     quota: Option<i64>,
@@ -27,10 +27,10 @@ struct Cpu {
 pub(super) fn plan(plan: &mut Plan<'_>, spec: &LinuxCpu) -> Result<(), Error> {
     let cpu = Cpu::of(spec)?;
     if let Some(first) = cpu.first_field() {
-        let place = plan.place("cpu", "cpu", first)?;
-        match place.version {
-            Version::V1 => cpu.plan_v1(plan, &place),
-            Version::V2 => cpu.plan_v2(plan, &place)?,
+        let dir = plan.dir("cpu", "cpu", first)?;
+        match dir.version {
+            Version::V1 => cpu.plan_v1(plan, &dir),
+            Version::V2 => cpu.plan_v2(plan, &dir)?,
         }
     }
     for (list, file, field) in
@@ -40,8 +40,8 @@ pub(super) fn plan(plan: &mut Plan<'_>, spec: &LinuxCpu) -> Result<(), Error> {
         if list.chars().any(char::is_control) {
             return Err(Error::value(field, "is not a list such as 0-3,7"));
         }
-        let place = plan.place("cpuset", "cpuset", field.clone())?;
-        plan.write(&place, file, list, field);
+        let dir = plan.dir("cpuset", "cpuset", field.clone())?;
+        plan.write(&dir, file, list, field);
     }
     Ok(())
 }
@@ -54,8 +54,8 @@ impl Cpu {
             period: spec.period().filter(|period| *period != 0),
             burst: spec.burst(),
             idle: spec.idle(),
-            realtime_runtime: spec.realtime_runtime(),
-            realtime_period: spec.realtime_period(),
+            realtime_runtime: spec.realtime_runtime().filter(|runtime| *runtime != 0),
+            realtime_period: spec.realtime_period().filter(|period| *period != 0),
         };
         if cpu.quota.is_some_and(|quota| quota < -1) {
             let reason = "must be a number of microseconds, or -1 for no limit";
@@ -73,7 +73,7 @@ impl Cpu {
     }
 
     fn first_field(&self) -> Option<Field> {
-        let asked = [
+        let fields = [
             (self.shares.is_some(), field!("shares")),
             (self.quota.is_some(), field!("quota")),
             (self.period.is_some(), field!("period")),
@@ -82,39 +82,39 @@ impl Cpu {
             (self.realtime_runtime.is_some(), field!("realtimeRuntime")),
             (self.realtime_period.is_some(), field!("realtimePeriod")),
         ];
-        asked.into_iter().find(|(asked, _)| *asked).map(|(_, field)| field)
+        fields.into_iter().find(|(is_set, _)| *is_set).map(|(_, field)| field)
     }
 
-    fn plan_v1(&self, plan: &mut Plan<'_>, place: &Place) {
-        self.weight(plan, place, "cpu.shares", self.shares);
-        // The kernel checks a quota against the period that is set.
+    fn plan_v1(&self, plan: &mut Plan<'_>, dir: &ControllerDir) {
+        self.weight(plan, dir, "cpu.shares", self.shares);
+        // First: the kernel checks a quota against the present period.
         if let Some(period) = self.period {
-            plan.write(place, "cpu.cfs_period_us", period, field!("period"));
+            plan.write(dir, "cpu.cfs_period_us", period, field!("period"));
         }
-        self.make_room_for_quota(plan, place, "cpu.cfs_burst_us");
+        self.reset_burst(plan, dir, "cpu.cfs_burst_us");
         if let Some(quota) = self.quota {
-            plan.write(place, "cpu.cfs_quota_us", quota, field!("quota"));
+            plan.write(dir, "cpu.cfs_quota_us", quota, field!("quota"));
         }
         if let Some(burst) = self.burst {
-            plan.write(place, "cpu.cfs_burst_us", burst, field!("burst"));
+            plan.write(dir, "cpu.cfs_burst_us", burst, field!("burst"));
         }
         if let Some(period) = self.realtime_period {
-            plan.write(place, "cpu.rt_period_us", period, field!("realtimePeriod"));
+            plan.write(dir, "cpu.rt_period_us", period, field!("realtimePeriod"));
         }
         if let Some(runtime) = self.realtime_runtime {
-            plan.write(place, "cpu.rt_runtime_us", runtime, field!("realtimeRuntime"));
+            plan.write(dir, "cpu.rt_runtime_us", runtime, field!("realtimeRuntime"));
         }
     }
 
-    fn plan_v2(&self, plan: &mut Plan<'_>, place: &Place) -> Result<(), Error> {
+    fn plan_v2(&self, plan: &mut Plan<'_>, dir: &ControllerDir) -> Result<(), Error> {
         if self.realtime_runtime.is_some() {
             return Err(Error::NotOnV2 { field: field!("realtimeRuntime") });
         }
         if self.realtime_period.is_some() {
             return Err(Error::NotOnV2 { field: field!("realtimePeriod") });
         }
-        self.weight(plan, place, "cpu.weight", self.shares.map(weight));
-        // One file holds both, and a period alone is no word about the quota that is there.
+        self.weight(plan, dir, "cpu.weight", self.shares.map(weight));
+        // One file has both, and a period alone does not change the quota.
         let quota = match self.period {
             Some(_) => self.quota.or_else(|| plan.current.and_then(|current| current.quota)),
             None => self.quota,
@@ -123,46 +123,46 @@ impl Cpu {
             (None, None) => None,
             (None | Some(-1), Some(period)) => Some((format!("max {period}"), field!("period"))),
             (Some(-1), None) => Some(("max".to_owned(), field!("quota"))),
-            // A number alone leaves the period as it is, 100 ms in a new cgroup.
+            // A number alone does not change the period, 100 ms in a new cgroup.
             (Some(quota), None) => Some((quota.to_string(), field!("quota"))),
             (Some(quota), Some(period)) => Some((format!("{quota} {period}"), field!("quota"))),
         };
-        self.make_room_for_quota(plan, place, "cpu.max.burst");
+        self.reset_burst(plan, dir, "cpu.max.burst");
         if let Some((value, field)) = max {
-            plan.write(place, "cpu.max", value, field);
+            plan.write(dir, "cpu.max", value, field);
         }
         if let Some(burst) = self.burst {
-            plan.write(place, "cpu.max.burst", burst, field!("burst"));
+            plan.write(dir, "cpu.max.burst", burst, field!("burst"));
         }
         Ok(())
     }
 
-    /// The kernel refuses a quota below the burst that is there, which is going to change too.
-    fn make_room_for_quota(&self, plan: &mut Plan<'_>, place: &Place, file: &str) {
+    /// Resets the burst if both change: the kernel refuses a quota below the present burst.
+    fn reset_burst(&self, plan: &mut Plan<'_>, dir: &ControllerDir, file: &str) {
         if plan.current.is_some() && self.quota.is_some() && self.burst.is_some() {
-            plan.write(place, file, 0, field!("burst"));
+            plan.write(dir, file, 0, field!("burst"));
         }
     }
 
-    /// An idle cgroup refuses a weight, and leaving idleness resets it: so 0 goes before the
-    /// weight, 1 after it.
-    fn weight(&self, plan: &mut Plan<'_>, place: &Place, file: &str, weight: Option<u64>) {
-        if self.idle == Some(0) {
-            plan.write(place, "cpu.idle", 0, field!("idle"));
+    /// Writes cpu.idle 0 before the weight and 1 after it: an idle cgroup refuses a weight, and 0
+    /// resets it. The cgroup may be idle already: before an update, or by systemd.
+    fn weight(&self, plan: &mut Plan<'_>, dir: &ControllerDir, file: &str, weight: Option<u64>) {
+        if self.idle == Some(0) || self.idle.is_some() && weight.is_some() {
+            plan.write(dir, "cpu.idle", 0, field!("idle"));
         }
         if let Some(weight) = weight {
-            plan.write(place, file, weight, field!("shares"));
+            plan.write(dir, file, weight, field!("shares"));
         }
         if self.idle == Some(1) {
-            plan.write(place, "cpu.idle", 1, field!("idle"));
+            plan.write(dir, "cpu.idle", 1, field!("idle"));
         }
     }
 }
 
-/// cpu.shares (2 to 262144, usually 1024) as cpu.weight (1 to 10000, usually 100).
+/// Converts cpu.shares (2 to 262144, default 1024) to cpu.weight (1 to 10000, default 100).
 ///
-/// The curve that runc and crun agreed on in 2025: the ends and the usual value of one range are
-/// those of the other, which the straight line used before did not give.
+/// The formula that runc and crun agreed on in 2025: it maps minimum, default and maximum to each
+/// other, which the linear formula used before did not.
 fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
@@ -180,7 +180,7 @@ mod tests {
     use super::weight;
 
     #[test]
-    fn the_ends_and_the_usual_value_meet() {
+    fn minimum_default_and_maximum_are_mapped() {
         for (shares, expected) in [
             (1, 1),
             (2, 1),

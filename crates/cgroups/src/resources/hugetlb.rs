@@ -3,10 +3,10 @@
 use oci_spec::runtime::LinuxHugepageLimit;
 
 use super::{Plan, Version};
-use crate::{Error, Missing};
+use crate::{Error, IfMissing};
 
-/// Both ways of counting get the limit: pages in use, and (Linux 5.7) pages reserved, which refuses
-/// the mapping instead of killing the process that touches it.
+/// Limits pages in use and (Linux 5.7) reserved pages: with the latter the mapping fails, instead
+/// of the process being killed when it touches a page.
 pub(super) fn plan(plan: &mut Plan<'_>, limits: &[LinuxHugepageLimit]) -> Result<(), Error> {
     for (index, limit) in limits.iter().enumerate() {
         let field = format!("linux.resources.hugepageLimits[{index}]");
@@ -18,15 +18,15 @@ pub(super) fn plan(plan: &mut Plan<'_>, limits: &[LinuxHugepageLimit]) -> Result
         if limit.limit() < 0 {
             return Err(Error::value(format!("{field}.limit"), "must be a number of bytes"));
         }
-        let place = plan.place("hugetlb", "hugetlb", field.clone().into())?;
-        let file = match place.version {
+        let dir = plan.dir("hugetlb", "hugetlb", field.clone().into())?;
+        let file = match dir.version {
             Version::V1 => "limit_in_bytes",
             Version::V2 => "max",
         };
         let reserved = format!("hugetlb.{size}.rsvd.{file}");
         let values = vec![limit.limit().to_string()];
-        plan.write(&place, &format!("hugetlb.{size}.{file}"), limit.limit(), field.clone().into());
-        plan.write_or(&place, &reserved, values, Missing::Fine, field.into());
+        plan.write(&dir, &format!("hugetlb.{size}.{file}"), limit.limit(), field.clone().into());
+        plan.write_or(&dir, &reserved, values, IfMissing::Ignore, field.into());
     }
     Ok(())
 }

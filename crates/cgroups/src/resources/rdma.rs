@@ -22,8 +22,8 @@ pub(super) fn plan(plan: &mut Plan<'_>, limits: &HashMap<String, LinuxRdma>) -> 
         if line == *device {
             return Err(Error::value(field, "needs hcaHandles or hcaObjects"));
         }
-        let place = plan.place("rdma", "rdma", field.clone().into())?;
-        plan.write(&place, "rdma.max", line, field.into());
+        let dir = plan.dir("rdma", "rdma", field.clone().into())?;
+        plan.write(&dir, "rdma.max", line, field.into());
     }
     Ok(())
 }

@@ -1,28 +1,28 @@
-//! `linux.resources.unified`: files of cgroup v2 by their own names.
+//! `linux.resources.unified`: files of cgroup v2 by name.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Place, Plan, Version};
-use crate::{Error, Missing};
+use super::{ControllerDir, Plan, Version};
+use crate::{Error, IfMissing};
 
 pub(super) fn plan(plan: &mut Plan<'_>, files: &HashMap<String, String>) -> Result<(), Error> {
     let sorted: BTreeMap<_, _> = files.iter().collect();
     for (file, value) in sorted {
         let field = format!("linux.resources.unified[{file:?}]");
         check(file, value, &field)?;
-        let place = place(plan, file, &field)?;
-        // Files such as io.max take one line with each write(2).
+        let dir = dir(plan, file, &field)?;
+        // Files such as io.max need one write(2) for each line.
         let lines: Vec<String> =
             value.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
         if lines.is_empty() {
             return Err(Error::value(field, "has no value"));
         }
-        plan.write_or(&place, file, lines, Missing::Refused, field.into());
+        plan.write_or(&dir, file, lines, IfMissing::Fail, field.into());
     }
     Ok(())
 }
 
-/// The key is one file name: no way out of the directory, and none to move processes about.
+/// The key must be one file name, in this directory, and not one that moves processes.
 fn check(file: &str, value: &str, field: &str) -> Result<(), Error> {
     let refuse = |reason: &str| Err(Error::value(field.to_owned(), reason));
     if file.contains('/') || file.contains("..") {
@@ -37,8 +37,8 @@ fn check(file: &str, value: &str, field: &str) -> Result<(), Error> {
     if value.contains('\0') { refuse("has a NUL in its value") } else { Ok(()) }
 }
 
-/// The tree, with the controller in the file's name enabled; `cgroup.*` files need none.
-fn place(plan: &mut Plan<'_>, file: &str, field: &str) -> Result<Place, Error> {
+/// The directory; the controller in the file's name is enabled, `cgroup.*` files need none.
+fn dir(plan: &mut Plan<'_>, file: &str, field: &str) -> Result<ControllerDir, Error> {
     let Some(tree) = &plan.layout.unified else {
         return Err(Error::value(
             field.to_owned(),
@@ -47,8 +47,8 @@ fn place(plan: &mut Plan<'_>, file: &str, field: &str) -> Result<Place, Error> {
     };
     match file.split_once('.') {
         Some((controller, _)) if controller != "cgroup" => {
-            plan.place_v2(controller, field.to_owned().into())
+            plan.dir_v2(controller, field.to_owned().into())
         }
-        _ => Ok(Place { version: Version::V2, directory: tree.mountpoint.join(plan.path) }),
+        _ => Ok(ControllerDir { version: Version::V2, directory: tree.mountpoint.join(plan.path) }),
     }
 }

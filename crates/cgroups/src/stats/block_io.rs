@@ -1,35 +1,35 @@
-//! Disks.
+//! Block devices.
 
 use serde::Serialize;
 
 use super::pressure::{self, Pressure};
 use crate::{Cgroup, Fault};
 
-/// What was read from disks and written to them.
+/// I/O of block devices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockIo {
-    /// Bytes.
+    /// Bytes transferred.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_service_bytes_recursive: Vec<BlockIoEntry>,
-    /// Requests.
+    /// Number of requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_serviced_recursive: Vec<BlockIoEntry>,
-    /// How long processes waited for disks.
+    /// I/O pressure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
 
-/// Of one kind, with one disk.
+/// The I/O of one kind of one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BlockIoEntry {
-    /// The disk.
+    /// Major number of the device.
     pub major: u64,
-    /// The disk.
+    /// Minor number of the device.
     pub minor: u64,
     /// `Read`, `Write`, ...; cgroup v1 has `Total` too.
     pub op: String,
-    /// How much.
+    /// Bytes or requests.
     pub value: u64,
 }
 
@@ -62,15 +62,15 @@ pub(super) fn read(cgroup: &Cgroup) -> Result<BlockIo, Fault> {
     })
 }
 
-fn disk(text: &str) -> Option<(u64, u64)> {
+fn device(text: &str) -> Option<(u64, u64)> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// `8:0 Read 4096`. The last line, of all disks, has no disk.
+/// Parses `8:0 Read 4096`. The last line is a total without device.
 fn entry_v1(line: &str) -> Option<BlockIoEntry> {
     let mut words = line.split_whitespace();
-    let (major, minor) = disk(words.next()?)?;
+    let (major, minor) = device(words.next()?)?;
     let (op, value) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
     Some(BlockIoEntry { major, minor, op, value })
 }
@@ -78,7 +78,7 @@ fn entry_v1(line: &str) -> Option<BlockIoEntry> {
 /// `8:0 rbytes=10 wbytes=20 ...`
 fn entries_v2(line: &str, keys: [(&str, &str); 3]) -> Vec<BlockIoEntry> {
     let mut words = line.split_whitespace();
-    let Some((major, minor)) = words.next().and_then(disk) else { return Vec::new() };
+    let Some((major, minor)) = words.next().and_then(device) else { return Vec::new() };
     let entry = |word: &str| {
         let (key, value) = word.split_once('=')?;
         let (_, op) = keys.iter().find(|(name, _)| *name == key)?;

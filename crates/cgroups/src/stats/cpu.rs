@@ -1,55 +1,55 @@
-//! Processor time, and the processors.
+//! CPU time and CPU sets.
 
 use serde::Serialize;
 
 use super::pressure::{self, Pressure};
 use crate::{Cgroup, Fault};
 
-/// Processor time.
+/// CPU time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
-    /// How much was used.
+    /// CPU time used.
     pub usage: CpuUsage,
-    /// How often the quota was used up.
+    /// Throttling by the quota.
     pub throttling: Throttling,
-    /// How long processes waited for a processor.
+    /// CPU pressure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
 
-/// Nanoseconds.
+/// CPU time in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CpuUsage {
-    /// All.
+    /// Total.
     pub total: u64,
-    /// By processor (cgroup v1).
+    /// Per CPU (cgroup v1).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu: Vec<u64>,
-    /// In the kernel, by processor (cgroup v1).
+    /// In the kernel, per CPU (cgroup v1).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_kernel: Vec<u64>,
-    /// Outside of it, by processor (cgroup v1).
+    /// In user space, per CPU (cgroup v1).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_user: Vec<u64>,
     /// In the kernel.
     pub kernel: u64,
-    /// Outside of it.
+    /// In user space.
     pub user: u64,
 }
 
-/// How often the quota was used up.
+/// Throttling by the quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttling {
     /// Periods with a quota.
     pub periods: u64,
-    /// Those of them in which it was used up.
+    /// Periods in which it was exhausted.
     pub throttled_periods: u64,
-    /// Nanoseconds that processes had to wait.
+    /// Nanoseconds for which processes were throttled.
     pub throttled_time: u64,
 }
 
-/// Which processors and memory nodes, and cgroup v1's ways with them.
+/// CPUs and memory nodes, and the flags of cgroup v1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // The files' own names (cpuset(7)).
 pub struct CpuSet {

@@ -1,4 +1,4 @@
-//! Memory.
+//! Memory usage.
 
 use std::collections::BTreeMap;
 
@@ -7,44 +7,44 @@ use serde::Serialize;
 use super::pressure::{self, Pressure};
 use crate::{Cgroup, Fault};
 
-/// Memory, in bytes.
+/// Memory usage in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Memory {
-    /// The part of it that holds files.
+    /// Page cache.
     pub cache: u64,
     /// Memory.
     pub usage: MemoryEntry,
     /// Memory and swap together.
     pub swap: MemoryEntry,
-    /// The kernel's part (cgroup v1).
+    /// Kernel memory (cgroup v1).
     pub kernel: MemoryEntry,
-    /// The part of network buffers (cgroup v1).
+    /// TCP buffers (cgroup v1).
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// The file `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
-    /// How long processes waited for memory.
+    /// Memory pressure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
-    /// How often limits were reached.
+    /// Memory events.
     pub event_count: MemoryEvents,
 }
 
 /// One kind of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryEntry {
-    /// The most that may be used.
+    /// The limit.
     pub limit: u64,
-    /// What is used.
+    /// Present usage.
     pub usage: u64,
-    /// The most that was used.
+    /// Maximum usage.
     pub max: u64,
     /// How often the limit was reached.
     pub failcnt: u64,
 }
 
-/// How often limits were reached (cgroup v2; v1 has `oom_kill` alone).
+/// Memory events (cgroup v2; v1 has `oom_kill` alone).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // The kernel's own names.
 pub struct MemoryEvents {
@@ -98,11 +98,11 @@ fn read_v2(cgroup: &Cgroup) -> Result<Memory, Fault> {
         max: number("memory.peak")?,
         failcnt: count("max"),
     };
-    // cgroup v2 counts swap alone; readers expect both together, as v1 counts.
-    let together = |memory: u64, swap: u64| memory.saturating_add(swap);
+    // cgroup v2 counts swap alone; readers expect memory and swap together, as on v1.
+    let sum = |memory: u64, swap: u64| memory.saturating_add(swap);
     let swap = MemoryEntry {
-        limit: together(usage.limit, number("memory.swap.max")?),
-        usage: together(usage.usage, number("memory.swap.current")?),
+        limit: sum(usage.limit, number("memory.swap.max")?),
+        usage: sum(usage.usage, number("memory.swap.current")?),
         ..MemoryEntry::default()
     };
     Ok(Memory {

@@ -1,6 +1,6 @@
-//! What a container uses, in the form and under the names of runc's `events`.
+//! Resource usage of a container, in the format of runc's `events`.
 //!
-//! Each figure is read where its controller is; what this host does not count is 0 or left out.
+//! Values that this host does not count are 0 or left out.
 
 mod block_io;
 mod cpu;
@@ -20,18 +20,18 @@ pub use memory::{Memory, MemoryEntry, MemoryEvents};
 pub use others::{Hugetlb, Misc, Pids, Rdma, RdmaEntry};
 pub use pressure::{Pressure, PressureShare};
 
-/// What a container uses.
+/// Resource usage of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
-    /// Processor time.
+    /// CPU time.
     pub cpu: Cpu,
-    /// Which processors and memory nodes.
+    /// CPUs and memory nodes.
     pub cpuset: CpuSet,
     /// Memory.
     pub memory: Memory,
     /// Tasks.
     pub pids: Pids,
-    /// Disks.
+    /// Block devices.
     pub blkio: BlockIo,
     /// Huge pages, by page size.
     pub hugetlb: BTreeMap<String, Hugetlb>,
@@ -42,10 +42,10 @@ pub struct Stats {
 }
 
 impl Cgroup {
-    /// What the processes in the cgroup and below use.
+    /// Reads the resource usage of the processes in the cgroup and below.
     ///
     /// # Errors
-    /// A failed system call; a file that is not there is not one.
+    /// A failed system call; a missing file is not an error.
     pub fn stats(&self) -> Result<Stats, Fault> {
         Ok(Stats {
             cpu: cpu::read(self)?,
@@ -64,12 +64,12 @@ impl Cgroup {
         self.members.iter().any(|member| member.controllers.iter().any(|name| name == controller))
     }
 
-    /// The number in a file; 0 where there is none. `max`, which is no limit, is the greatest one.
+    /// The number in a file; 0 without that file. `max`, no limit, is the greatest number.
     fn number(&self, controller: &str, file: &str) -> Result<u64, Fault> {
         Ok(self.read(controller, file)?.map_or(0, |text| number(&text)))
     }
 
-    /// The lines `key number` of a file.
+    /// The `key number` lines of a file.
     fn table(&self, controller: &str, file: &str) -> Result<BTreeMap<String, u64>, Fault> {
         let text = self.read(controller, file)?.unwrap_or_default();
         let row = |line: &str| {
@@ -120,35 +120,38 @@ mod tests {
         serde_json::to_value(fake(root.path(), files).stats().unwrap()).unwrap()
     }
 
+    const PRESSURE: &str = "some avg10=1.50 avg60=0.00 avg300=0.25 total=77\n\
+                            full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+
+    const FILES_OF_V2: &[(&str, &str)] = &[
+        (
+            "v2/cpu.stat",
+            "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
+        ),
+        ("v2/cpu.pressure", PRESSURE),
+        ("v2/cpuset.cpus.effective", "0-2,7\n"),
+        ("v2/memory.current", "1000\n"),
+        ("v2/memory.max", "max\n"),
+        ("v2/memory.peak", "1500\n"),
+        ("v2/memory.swap.current", "24\n"),
+        ("v2/memory.swap.max", "100\n"),
+        ("v2/memory.stat", "anon 1\nfile 500\n"),
+        ("v2/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"),
+        ("v2/pids.current", "5\n"),
+        ("v2/pids.max", "max\n"),
+        ("v2/io.stat", "8:16 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:0\n"),
+        ("v2/hugetlb.2MB.current", "4194304\n"),
+        ("v2/hugetlb.2MB.events", "max 6\n"),
+        ("v2/hugetlb.2MB.rsvd.current", "0\n"),
+        ("v2/rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\n"),
+        ("v2/rdma.max", "mlx4_0 hca_handle=max hca_object=9\n"),
+        ("v2/misc.current", "res_a 3\n"),
+        ("v2/misc.events", "res_a.max 1\n"),
+    ];
+
     #[test]
     fn figures_of_v2() {
-        let pressure = "some avg10=1.50 avg60=0.00 avg300=0.25 total=77\n\
-                        full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
-        let stats = json(&[
-            (
-                "v2/cpu.stat",
-                "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\n",
-            ),
-            ("v2/cpu.pressure", pressure),
-            ("v2/cpuset.cpus.effective", "0-2,7\n"),
-            ("v2/memory.current", "1000\n"),
-            ("v2/memory.max", "max\n"),
-            ("v2/memory.peak", "1500\n"),
-            ("v2/memory.swap.current", "24\n"),
-            ("v2/memory.swap.max", "100\n"),
-            ("v2/memory.stat", "anon 1\nfile 500\n"),
-            ("v2/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"),
-            ("v2/pids.current", "5\n"),
-            ("v2/pids.max", "max\n"),
-            ("v2/io.stat", "8:16 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:0\n"),
-            ("v2/hugetlb.2MB.current", "4194304\n"),
-            ("v2/hugetlb.2MB.events", "max 6\n"),
-            ("v2/hugetlb.2MB.rsvd.current", "0\n"),
-            ("v2/rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\n"),
-            ("v2/rdma.max", "mlx4_0 hca_handle=max hca_object=9\n"),
-            ("v2/misc.current", "res_a 3\n"),
-            ("v2/misc.events", "res_a.max 1\n"),
-        ]);
+        let stats = json(FILES_OF_V2);
         for (pointer, value) in [
             ("/cpu/usage/total", 30_000.into()),
             ("/cpu/usage/user", 20_000.into()),
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_has_gone_uses_nothing() {
+    fn a_missing_cgroup_has_no_usage() {
         let root = tempfile::tempdir().unwrap();
         let cgroup = fake(root.path(), &[("v2/x", ""), ("memory/x", "")]);
         fs::remove_dir_all(root.path().join("v2")).unwrap();

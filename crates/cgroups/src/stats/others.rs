@@ -1,4 +1,4 @@
-//! Tasks, huge pages, RDMA devices, and what the kernel calls miscellaneous.
+//! Tasks, huge pages, RDMA devices, and resources of the `misc` controller.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::{Cgroup, Fault, file};
 /// Tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pids {
-    /// How many there are.
+    /// Number of tasks.
     pub current: u64,
-    /// How many there may be; 0 is no limit.
+    /// Limit of tasks; 0 is no limit.
     pub limit: u64,
 }
 
@@ -20,7 +20,7 @@ pub struct Pids {
 pub struct Hugetlb {
     /// Bytes in use.
     pub usage: u64,
-    /// The most that was in use (cgroup v1).
+    /// Maximum usage (cgroup v1).
     pub max: u64,
     /// How often the limit was reached.
     pub failcnt: u64,
@@ -29,10 +29,10 @@ pub struct Hugetlb {
 /// RDMA devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rdma {
-    /// What may be used.
+    /// The limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rdma_limit: Vec<RdmaEntry>,
-    /// What is used.
+    /// Present usage.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rdma_current: Vec<RdmaEntry>,
 }
@@ -51,13 +51,13 @@ pub struct RdmaEntry {
 /// One scalar resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Misc {
-    /// How much is used.
+    /// Present usage.
     pub usage: u64,
     /// How often the limit was reached.
     pub events: u64,
 }
 
-/// The tree of a controller that has the same files in both versions of cgroups.
+/// The controller's name on v1, or `""` for cgroup v2, where it has the same files.
 fn tree<'a>(cgroup: &Cgroup, controller: &'a str) -> &'a str {
     if cgroup.has_v1(controller) { controller } else { "" }
 }
@@ -91,7 +91,7 @@ pub(super) fn hugetlb(cgroup: &Cgroup) -> Result<BTreeMap<String, Hugetlb>, Faul
     Ok(all)
 }
 
-/// The sizes of huge pages that the kernel has files for.
+/// The sizes of huge pages for which the kernel has files.
 fn page_sizes(cgroup: &Cgroup, tree: &str, usage: &str) -> Vec<String> {
     let Some(directory) = cgroup.directory(tree) else { return Vec::new() };
     let size = |name: &str| {

@@ -4,16 +4,16 @@ use serde::Serialize;
 
 use crate::{Cgroup, Fault};
 
-/// How long processes had to wait for a resource.
+/// How long processes were stalled for a resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Pressure {
-    /// At least one did.
+    /// At least one was stalled.
     pub some: PressureShare,
-    /// All did.
+    /// All were stalled.
     pub full: PressureShare,
 }
 
-/// In percent of the last seconds, and in all.
+/// Averages in percent, and the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct PressureShare {
     /// Of the last 10 seconds.
@@ -22,11 +22,11 @@ pub struct PressureShare {
     pub avg60: f64,
     /// Of the last five minutes.
     pub avg300: f64,
-    /// Microseconds.
+    /// Total in microseconds.
     pub total: u64,
 }
 
-/// Reads `cpu.pressure` and the like; `None` where the kernel does not count it.
+/// Reads a file such as `cpu.pressure`; `None` if the kernel does not count it.
 pub(super) fn read(cgroup: &Cgroup, file: &str) -> Result<Option<Pressure>, Fault> {
     let Some(text) = cgroup.read("", file)? else { return Ok(None) };
     let mut pressure = Pressure::default();

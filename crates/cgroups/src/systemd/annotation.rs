@@ -1,19 +1,19 @@
-//! `org.systemd.property.NAME` annotations: a property of the unit, its value in GVariant's text form
-//! (`uint64 10000000`, `'text'`, `['a', 'b']`), as podman writes them and runc and crun read them.
+//! `org.systemd.property.NAME` annotations: properties of the unit, with values in the text format
+//! of GVariant (`uint64 10000000`, `'text'`, `['a', 'b']`), as podman, runc and crun use them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::property::Property;
-use super::value::{Value, split_first_type};
 use crate::Error;
+use davit_dbus::{Value, split_first_type};
 
-/// What the key of such an annotation begins with.
+/// The prefix of such annotations.
 pub const PREFIX: &str = "org.systemd.property.";
 
-/// The deepest nesting that is read.
-const DEPTH: usize = 16;
+/// Maximum depth of nested values.
+const MAX_DEPTH: usize = 16;
 
-/// The properties that annotations ask for, sorted by name.
+/// The properties in annotations, sorted by name.
 pub(super) fn properties(
     annotations: Option<&HashMap<String, String>>,
 ) -> Result<Vec<Property>, Error> {
@@ -22,7 +22,7 @@ pub(super) fn properties(
     ours.map(|(name, text)| property(name, text)).collect()
 }
 
-/// The place of a property among the annotations.
+/// The field of a property in config.json.
 pub(super) fn field(name: &str) -> String {
     format!("annotations[{:?}]", format!("{PREFIX}{name}"))
 }
@@ -32,14 +32,17 @@ fn property(name: &str, text: &str) -> Result<Property, Error> {
         return Err(Error::value(field(name), format!("{name:?} is not the name of a property")));
     }
     let mut parser = Parser { rest: text };
-    let value = parser.value(None, DEPTH);
-    let Some(value) = value.filter(|_| parser.rest.trim_start().is_empty()) else {
+    let value = parser.value(None, MAX_DEPTH);
+    // The length of a signature is one byte.
+    let fits = |value: &Value| value.signature().len() <= usize::from(u8::MAX);
+    let value = value.filter(fits).filter(|_| parser.rest.trim_start().is_empty());
+    let Some(value) = value else {
         let reason =
             format!("{text:?} is not a value in GVariant's text form, such as 'text' or uint64 5");
         return Err(Error::value(field(name), reason));
     };
     match name.strip_suffix("Sec") {
-        // `TimeoutStopSec`, and not `TimeoutStopUSec`: on the bus times are microseconds.
+        // `TimeoutStopSec` becomes `TimeoutStopUSec`: on the bus times are microseconds.
         Some(stem) if stem.ends_with(|last: char| last.is_ascii_lowercase()) => {
             let Some(value) = microseconds(&value) else {
                 return Err(Error::value(
@@ -78,7 +81,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// A value; of that type where it is known already.
+    /// A value, of the type `wanted` if that is known.
     fn value(&mut self, wanted: Option<&str>, depth: usize) -> Option<Value> {
         let depth = depth.checked_sub(1)?;
         self.rest = self.rest.trim_start();
@@ -180,7 +183,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Elements are of one type: that of the first, where none is given.
+    /// All elements have one type: by default that of the first.
     fn array(&mut self, wanted: Option<&str>, depth: usize) -> Option<Value> {
         self.eat('[')?;
         let mut of = match wanted {
@@ -212,7 +215,7 @@ impl<'a> Parser<'a> {
         while self.eat(')').is_none() {
             if !values.is_empty() {
                 self.eat(',')?;
-                // A tuple of one is written with a comma behind it.
+                // A tuple of one element ends with a comma.
                 if values.len() == 1 && self.eat(')').is_some() {
                     break;
                 }
@@ -329,6 +332,7 @@ mod tests {
             "int32 true",
             "'\\x'",
             "4294967296",
+            &format!("({}1)", "1,".repeat(300)),
             "((((((((((((((((((((1,),),),),),),),),),),),),),),),),),),),)",
         ] {
             let error = parsed("X", text).unwrap_err();

@@ -1,15 +1,14 @@
-//! What is asked of systemd (org.freedesktop.systemd1(5)).
+//! The calls to a systemd manager (org.freedesktop.systemd1(5)).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use davit_dbus::{Connection, Error as BusError, Service, Target, Value};
 use nix::errno::Errno;
 
 use super::address::Bus;
-use super::connection::{Connection, Target, Trouble};
 use super::name;
 use super::property::Property;
-use super::value::Value;
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
@@ -18,11 +17,20 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const MANAGER: Target<'static> =
     Target { destination: DESTINATION, path: "/org/freedesktop/systemd1", interface: INTERFACE };
 
-/// How long a unit that has ended is waited for until systemd has forgotten it.
-const FORGETTING: Duration = Duration::from_secs(1);
-const INTERVAL: Duration = Duration::from_millis(20);
+/// systemd, as a D-Bus service. The signal is the end of a job.
+const SYSTEMD: Service = Service {
+    name: "systemd",
+    signal: "JobRemoved",
+    match_rule: "type='signal',sender='org.freedesktop.systemd1',\
+        interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
+    errno,
+};
 
-/// systemd, asked through an open connection.
+/// How long StartTransientUnit is retried while a unit of that name has ended but is still loaded.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A systemd manager, on an open connection.
 #[derive(Debug)]
 pub(crate) struct Manager {
     connection: Connection,
@@ -30,34 +38,58 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn open(bus: &Bus, deadline: Instant) -> Result<Self, Trouble> {
-        Ok(Self { connection: Connection::open(bus, deadline)?, deadline })
+    /// Connects; an error without any detail names the socket.
+    pub(crate) fn open(bus: &Bus, deadline: Instant) -> Result<Self, BusError> {
+        Self::connect(bus, deadline).map_err(|error| match error.detail.is_empty() {
+            true => BusError { detail: bus.to_string(), ..error },
+            false => error,
+        })
     }
 
-    /// Its version, 0 where it says none, and its own cgroup.
-    pub(crate) fn facts(&mut self) -> Result<(u32, String), Trouble> {
+    /// Connects.
+    pub(crate) fn connect(bus: &Bus, deadline: Instant) -> Result<Self, BusError> {
+        let connection = Connection::open(&bus.socket, !bus.direct, SYSTEMD, deadline)?;
+        Ok(Self { connection, deadline })
+    }
+
+    /// Its version, 0 if it is not a number, and its own cgroup.
+    pub(crate) fn facts(&mut self) -> Result<(u32, String), BusError> {
         let mut get = |name| self.property(MANAGER.path, INTERFACE, name);
         let version = get("Version")?;
         Ok((number_in(&version), get("ControlGroup")?))
     }
 
-    fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<String, Trouble> {
-        let target = Target { path, interface: PROPERTIES, ..MANAGER };
-        let body = vec![Value::string(interface), Value::string(name)];
-        let answer = self.connection.call(target, "Get", body)?;
-        Ok(answer.first().and_then(Value::text).unwrap_or_default().to_owned())
+    fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<String, BusError> {
+        let value = self.value(path, interface, name)?;
+        Ok(value.text().unwrap_or_default().to_owned())
     }
 
-    /// Makes a transient unit and waits until it is there. One of that name which has failed, or is
-    /// about to be forgotten, gives way.
-    pub(crate) fn start(
+    fn value(&mut self, path: &str, interface: &str, name: &str) -> Result<Value, BusError> {
+        let target = Target { path, interface: PROPERTIES, ..MANAGER };
+        let body = vec![Value::string(interface), Value::string(name)];
+        match self.connection.call(target, "Get", body)?.into_iter().next() {
+            Some(Value::Variant(value)) => Ok(*value),
+            _ => Err(BusError::new("Get", Errno::EPROTO, format!("{name} has no value"))),
+        }
+    }
+
+    /// The present properties of a unit that have these names.
+    pub(crate) fn get<'a>(
         &mut self,
-        bus: &Bus,
         unit: &str,
-        properties: Vec<Property>,
-    ) -> Result<(), Trouble> {
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Property>, BusError> {
+        let path = name::object(unit);
+        names
+            .map(|name| Ok(Property::new(name, self.value(&path, interface(unit), name)?)))
+            .collect()
+    }
+
+    /// Creates a transient unit and waits until it is active. A failed unit of that name is reset,
+    /// and one that has ended is waited for until it is unloaded.
+    pub(crate) fn start(&mut self, unit: &str, properties: Vec<Property>) -> Result<(), BusError> {
         let method = "StartTransientUnit";
-        self.connection.subscribe(bus)?;
+        self.connection.subscribe()?;
         let properties = properties.into_iter().map(Property::into_value).collect();
         let body = vec![
             Value::string(unit),
@@ -65,47 +97,41 @@ impl Manager {
             Value::Array("(sv)".to_owned(), properties),
             Value::Array("(sa(sv))".to_owned(), Vec::new()),
         ];
-        let give_up = self.deadline.min(Instant::now() + FORGETTING);
+        let give_up = self.deadline.min(Instant::now() + UNLOAD_TIMEOUT);
         loop {
             match self.connection.call(MANAGER, method, body.clone()) {
-                Err(trouble)
-                    if trouble.error.errno == Errno::EEXIST && Instant::now() < give_up =>
-                {
+                Err(error) if error.error.errno == Errno::EEXIST && Instant::now() < give_up => {
                     self.reset(unit);
-                    std::thread::sleep(INTERVAL);
+                    std::thread::sleep(RETRY_INTERVAL);
                 }
                 answer => return self.job(method, answer?),
             }
         }
     }
 
-    /// Stops a unit, if it is the one that has its cgroup at `path`, and waits until it is stopped.
-    pub(crate) fn stop(&mut self, bus: &Bus, unit: &str, path: &Path) -> Result<(), Trouble> {
+    /// Stops a unit whose cgroup is at `path`, and waits until it is stopped.
+    pub(crate) fn stop(&mut self, unit: &str, path: &Path) -> Result<(), BusError> {
         let method = "StopUnit";
-        let interface = match unit.ends_with(".slice") {
-            true => "org.freedesktop.systemd1.Slice",
-            false => "org.freedesktop.systemd1.Scope",
+        let cgroup = match self.property(&name::object(unit), interface(unit), "ControlGroup") {
+            Err(error) if error.error.errno == Errno::ESRCH => return Ok(()),
+            cgroup => cgroup?,
         };
-        let place = match self.property(&name::object(unit), interface, "ControlGroup") {
-            Err(trouble) if trouble.error.errno == Errno::ESRCH => return Ok(()),
-            place => place?,
-        };
-        // Another unit of that name, in another slice: not ours to stop.
-        if !place.is_empty() && Path::new(place.trim_start_matches('/')) != path {
+        // Another unit of that name, in another slice, is not the container's.
+        if !cgroup.is_empty() && Path::new(cgroup.trim_start_matches('/')) != path {
             return Ok(());
         }
-        self.connection.subscribe(bus)?;
+        self.connection.subscribe()?;
         let body = vec![Value::string(unit), Value::string("replace")];
         match self.connection.call(MANAGER, method, body) {
-            Err(trouble) if trouble.error.errno == Errno::ESRCH => return Ok(()),
+            Err(error) if error.error.errno == Errno::ESRCH => return Ok(()),
             answer => self.job(method, answer?)?,
         }
         self.reset(unit);
         Ok(())
     }
 
-    /// Sets properties of a unit until it ends.
-    pub(crate) fn set(&mut self, unit: &str, properties: Vec<Property>) -> Result<(), Trouble> {
+    /// Sets properties of a unit for as long as it exists.
+    pub(crate) fn set(&mut self, unit: &str, properties: Vec<Property>) -> Result<(), BusError> {
         let properties = properties.into_iter().map(Property::into_value).collect();
         let body = vec![
             Value::string(unit),
@@ -115,23 +141,41 @@ impl Manager {
         self.connection.call(MANAGER, "SetUnitProperties", body).map(drop)
     }
 
-    /// A unit that has not failed has nothing to reset: that is no trouble.
+    /// Resets a failed unit; the error of a unit that has not failed is ignored.
     fn reset(&mut self, unit: &str) {
         let _ = self.connection.call(MANAGER, "ResetFailedUnit", vec![Value::string(unit)]);
     }
 
-    /// Waits for the end of the job that a call has begun.
-    fn job(&mut self, method: &'static str, answer: Vec<Value>) -> Result<(), Trouble> {
+    /// Waits for the end of the job that a call has started.
+    fn job(&mut self, method: &'static str, answer: Vec<Value>) -> Result<(), BusError> {
         let job = answer.first().and_then(Value::text).unwrap_or_default().to_owned();
         let is_ours = |body: &[Value]| body.get(1).and_then(Value::text) == Some(job.as_str());
-        let end = self.connection.signal(method, "JobRemoved", is_ours)?;
+        let end = self.connection.signal(method, is_ours)?;
         match end.get(3).and_then(Value::text) {
             Some("done") => Ok(()),
             result => {
-                let said = format!("systemd's job ended: {}", result.unwrap_or("no result"));
-                Err(Trouble::new(method, Errno::ECANCELED, said))
+                let detail = format!("systemd's job ended: {}", result.unwrap_or("no result"));
+                Err(BusError::new(method, Errno::ECANCELED, detail))
             }
         }
+    }
+}
+
+/// The interface of a unit's properties.
+fn interface(unit: &str) -> &'static str {
+    match unit.ends_with(".slice") {
+        true => "org.freedesktop.systemd1.Slice",
+        false => "org.freedesktop.systemd1.Scope",
+    }
+}
+
+/// The errno of an error of systemd's own, by the last part of its name.
+fn errno(name: &str) -> Option<Errno> {
+    match name {
+        "UnitExists" => Some(Errno::EEXIST),
+        // Not ENOENT, whose text is that of a program that was not found.
+        "NoSuchUnit" => Some(Errno::ESRCH),
+        _ => None,
     }
 }
 

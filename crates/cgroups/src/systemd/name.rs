@@ -1,4 +1,4 @@
-//! `linux.cgroupsPath` as systemd has it: `slice:prefix:name` -> a unit, and where its cgroup will be.
+//! `linux.cgroupsPath` for systemd: `slice:prefix:name` -> a unit, and the path of its cgroup.
 
 use std::path::{Path, PathBuf};
 
@@ -6,30 +6,27 @@ use crate::Error;
 
 const FIELD: &str = "linux.cgroupsPath";
 
-/// The longest name of a unit, as systemd takes it.
-const LONGEST: usize = 255;
+/// Maximum length of a unit name.
+const MAX_LENGTH: usize = 255;
 
 /// The root of all slices.
 const ROOT_SLICE: &str = "-.slice";
 
-/// The prefix of containers whose `cgroupsPath` has none to say.
+/// The default prefix.
 const PREFIX: &str = "davit";
 
 /// A container's unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
-    /// The slice that it is in.
+    /// The slice that it belongs to.
     pub(super) slice: String,
-    /// Its own name: a scope, or a slice where `name` says so.
+    /// Its name: that of a scope, or of a slice if `name` ends with ".slice".
     pub(super) unit: String,
-    /// Where its cgroup is, below the manager's own.
+    /// The path of its cgroup below the manager's.
     pub(super) path: PathBuf,
 }
 
-/// The unit of a container: by default `davit-ID.scope`, in the system's or the user's slice.
-///
-/// # Errors
-/// A path; parts that are no names of units.
+/// The unit of a container: by default `davit-ID.scope`, in `system.slice` or `user.slice`.
 pub(super) fn named(path: Option<&Path>, id: &str, user: bool) -> Result<Named, Error> {
     let refuse = |reason: String| Err(Error::value(FIELD, reason));
     let text = match path.map(Path::to_str) {
@@ -47,7 +44,7 @@ pub(super) fn named(path: Option<&Path>, id: &str, user: bool) -> Result<Named, 
         }
     };
     if name.is_empty() {
-        return refuse(format!("{text:?} names no unit: slice:prefix:name has an empty name"));
+        return refuse(format!("{text:?} has no unit: slice:prefix:name has an empty name"));
     }
     match (name.ends_with(".slice"), slice, user) {
         (true, slice, _) => new_slice(slice, name),
@@ -57,7 +54,7 @@ pub(super) fn named(path: Option<&Path>, id: &str, user: bool) -> Result<Named, 
     }
 }
 
-/// A slice says by its own name where it is.
+/// The name of a slice contains those of its parents.
 fn new_slice(above: &str, name: &str) -> Result<Named, Error> {
     let parent = match name.trim_end_matches(".slice").rsplit_once('-') {
         Some((above, _)) => format!("{above}.slice"),
@@ -83,7 +80,7 @@ fn scope(slice: &str, prefix: &str, name: &str) -> Result<Named, Error> {
     let reason = match expand(slice) {
         None => format!("{slice:?} is not the name of a slice"),
         Some(_) if !is_valid(&unit) => format!(
-            "{unit:?} is not the name of a unit: at most {LONGEST} letters, digits and :_.\\@-"
+            "{unit:?} is not the name of a unit: at most {MAX_LENGTH} letters, digits and :_.\\@-"
         ),
         Some(above) => {
             return Ok(Named { slice: slice.to_owned(), path: above.join(&unit), unit });
@@ -92,7 +89,7 @@ fn scope(slice: &str, prefix: &str, name: &str) -> Result<Named, Error> {
     Err(Error::value(FIELD, reason))
 }
 
-/// `a-b.slice` -> `a.slice/a-b.slice`; the root slice is the manager's own cgroup.
+/// `a-b.slice` -> `a.slice/a-b.slice`; the root slice is the manager's cgroup.
 fn expand(slice: &str) -> Option<PathBuf> {
     if slice == ROOT_SLICE {
         return Some(PathBuf::new());
@@ -106,7 +103,7 @@ fn expand(slice: &str) -> Option<PathBuf> {
 }
 
 fn is_valid(unit: &str) -> bool {
-    unit.len() <= LONGEST
+    unit.len() <= MAX_LENGTH
         && unit.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
         && !unit.starts_with(['.', '@'])
 }

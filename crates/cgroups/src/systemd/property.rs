@@ -1,33 +1,33 @@
-//! Limits as systemd knows them.
+//! Limits as properties of systemd.
 //!
-//! Every limit is written to the kernel's own file, exactly; and where systemd has a property that
-//! means the same, it is told as well, because it writes what it knows again whenever it likes (at
-//! `systemctl daemon-reload`, with any change of a property). So the properties are made from the
-//! planned files: one table for `linux.resources` and for `unified`. What systemd has no word for it
-//! leaves alone.
+//! Every limit is written to the kernel's file, exactly. If systemd has an equivalent property,
+//! that is set too, because systemd writes its properties again at any time (`systemctl
+//! daemon-reload`, a change of another property). The properties are computed from the planned
+//! files: one table for `linux.resources` and for `unified`. systemd does not change files without
+//! a property.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::Value;
-use crate::{Missing, Op};
+use crate::{IfMissing, Op};
+use davit_dbus::Value;
 
-/// The kernel's period where none is set (cpu.max), in microseconds.
-const USUAL_PERIOD: u64 = 100_000;
+/// The default period of cpu.max in microseconds.
+const DEFAULT_PERIOD: u64 = 100_000;
 
-/// The weight of a cgroup that nobody gave one (cpu.weight).
-const USUAL_WEIGHT: u64 = 100;
+/// The default of cpu.weight.
+const DEFAULT_WEIGHT: u64 = 100;
 
-/// The most CPUs or memory nodes that a mask is made for; the kernel has fewer.
-const MOST_NUMBERS: usize = 1 << 16;
+/// Maximum number of CPUs or memory nodes in a mask; the kernel has fewer.
+const MAX_NUMBERS: usize = 1 << 16;
 
 /// A property of a unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Property {
     /// Its name on the bus.
     pub name: String,
-    /// What it is set to.
+    /// Its value.
     pub value: Value,
 }
 
@@ -48,33 +48,34 @@ impl fmt::Display for Property {
     }
 }
 
-/// The properties that say what these steps write, for a systemd of that version. `period` is the one
-/// that a live cgroup has.
+/// The properties equivalent to these writes, for a systemd of that version. `period` is the
+/// present one of an existing cgroup.
 pub(super) fn of_limits(ops: &[Op], version: u32, period: Option<u64>) -> Vec<Property> {
-    let mut told = Told { version, period: period.unwrap_or(USUAL_PERIOD), properties: Vec::new() };
+    let mut collector =
+        Collector { version, period: period.unwrap_or(DEFAULT_PERIOD), properties: Vec::new() };
     for op in ops {
-        let Op::Write { file, values, missing, .. } = op else { continue };
-        let (file, values) = match missing {
-            // io.bfq.weight: systemd counts as its other name does.
-            Missing::Instead { file, values } => (file, values),
+        let Op::Write { file, values, if_missing, .. } = op else { continue };
+        let (file, values) = match if_missing {
+            // io.bfq.weight: systemd uses the range of io.weight.
+            IfMissing::WriteInstead { file, values } => (file, values),
             _ => (file, values),
         };
         for line in values.iter().flat_map(|value| value.lines()) {
-            // What is not understood here the kernel refuses, or systemd cannot say.
-            let _ = told.tell(file, line.trim());
+            // Values that are not parsed here are refused by the kernel, or have no property.
+            let _ = collector.add(file, line.trim());
         }
     }
-    told.properties
+    collector.properties
 }
 
-struct Told {
+struct Collector {
     version: u32,
     period: u64,
     properties: Vec<Property>,
 }
 
-impl Told {
-    fn tell(&mut self, file: &str, value: &str) -> Option<()> {
+impl Collector {
+    fn add(&mut self, file: &str, value: &str) -> Option<()> {
         match file {
             "memory.min" => self.number("MemoryMin", value),
             "memory.low" => self.number("MemoryLow", value),
@@ -91,8 +92,8 @@ impl Told {
             "cpu.idle" if value == "1" && self.version >= 252 => {
                 self.set("CPUWeight", Value::U64(0))
             }
-            // The kernel gives the usual weight back.
-            "cpu.idle" if value == "0" => self.set("CPUWeight", Value::U64(USUAL_WEIGHT)),
+            // The kernel resets the weight to its default.
+            "cpu.idle" if value == "0" => self.set("CPUWeight", Value::U64(DEFAULT_WEIGHT)),
             "cpu.max" => self.cpu_max(value),
             "cpuset.cpus" if self.version >= 244 => self.set("AllowedCPUs", mask(value)?),
             "cpuset.mems" if self.version >= 244 => self.set("AllowedMemoryNodes", mask(value)?),
@@ -102,7 +103,7 @@ impl Told {
         }
     }
 
-    /// The later one holds.
+    /// A later value replaces an earlier one.
     fn set(&mut self, name: &str, value: Value) -> Option<()> {
         match self.properties.iter_mut().find(|property| property.name == name) {
             Some(property) => property.value = value,
@@ -115,8 +116,8 @@ impl Told {
         self.set(name, Value::U64(number(value)?))
     }
 
-    /// systemd keeps time per second, and whole percents of it where it is reloaded: rounded up, so
-    /// that it never gives less than what is asked for.
+    /// systemd has the quota per second, in whole percents after it is reloaded: rounded up, so
+    /// that it is never less than requested.
     fn cpu_max(&mut self, value: &str) -> Option<()> {
         const SECOND: u64 = 1_000_000;
         const PERCENT: u128 = 10_000;
@@ -193,7 +194,7 @@ fn mask(list: &str) -> Option<Value> {
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= MOST_NUMBERS {
+        if last >= MAX_NUMBERS {
             return None;
         }
         for number in first..=last {
@@ -217,12 +218,12 @@ mod tests {
             directory: "/x".into(),
             file: file.to_owned(),
             values: vec![value.to_owned()],
-            missing: Missing::Refused,
+            if_missing: IfMissing::Fail,
             field: "".into(),
         }
     }
 
-    fn told(version: u32, writes: &[(&str, &str)]) -> String {
+    fn properties(version: u32, writes: &[(&str, &str)]) -> String {
         let ops: Vec<Op> = writes.iter().map(|(file, value)| write(file, value)).collect();
         let properties = of_limits(&ops, version, None);
         properties.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -268,40 +269,42 @@ mod tests {
             ("cpuset.cpus", "0-99999999", ""),
             ("io.max", "../../x rbps=1", ""),
         ] {
-            assert_eq!(told(257, &[(file, value)]), expected, "{file} {value}");
+            assert_eq!(properties(257, &[(file, value)]), expected, "{file} {value}");
         }
     }
 
     #[test]
-    fn an_old_systemd_is_told_what_it_knows() {
+    fn an_old_systemd_gets_the_properties_it_has() {
         let writes = [("memory.oom.group", "1"), ("cpu.idle", "1"), ("cpu.max", "1000 10000")];
-        assert_eq!(told(249, &writes), "CPUQuotaPerSecUSec=100000 CPUQuotaPeriodUSec=10000");
-        assert_eq!(told(241, &writes), "CPUQuotaPerSecUSec=100000");
-        assert_eq!(told(243, &[("cpuset.cpus", "0")]), "");
+        assert_eq!(properties(249, &writes), "CPUQuotaPerSecUSec=100000 CPUQuotaPeriodUSec=10000");
+        assert_eq!(properties(241, &writes), "CPUQuotaPerSecUSec=100000");
+        assert_eq!(properties(243, &[("cpuset.cpus", "0")]), "");
     }
 
     #[test]
-    fn the_later_value_holds_and_devices_gather() {
-        assert_eq!(told(257, &[("cpu.weight", "59"), ("cpu.idle", "1")]), "CPUWeight=0");
+    fn later_values_replace_and_devices_accumulate() {
+        assert_eq!(properties(257, &[("cpu.weight", "59"), ("cpu.idle", "1")]), "CPUWeight=0");
         assert_eq!(
-            told(257, &[("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=2")]),
+            properties(257, &[("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=2")]),
             "IOReadBandwidthMax=[(\"/dev/block/8:0\" 1) (\"/dev/block/8:16\" 2)]"
         );
     }
 
     #[test]
-    fn the_period_of_a_live_cgroup_counts() {
+    fn the_present_period_is_used() {
         let quota = of_limits(&[write("cpu.max", "5000")], 257, Some(10_000));
         assert_eq!(quota[0].value, Value::U64(500_000));
         assert_eq!(quota[1].value, Value::U64(10_000));
     }
 
     #[test]
-    fn bfq_weights_are_told_as_systemd_counts() {
+    fn bfq_weights_have_the_range_of_io_weight() {
         let mut op = write("io.bfq.weight", "500");
-        if let Op::Write { missing, .. } = &mut op {
-            *missing =
-                Missing::Instead { file: "io.weight".to_owned(), values: vec!["4950".to_owned()] };
+        if let Op::Write { if_missing, .. } = &mut op {
+            *if_missing = IfMissing::WriteInstead {
+                file: "io.weight".to_owned(),
+                values: vec!["4950".to_owned()],
+            };
         }
         assert_eq!(of_limits(&[op], 257, None)[0].to_string(), "IOWeight=4950");
     }

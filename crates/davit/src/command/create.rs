@@ -2,46 +2,94 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
+use davit_runtime::command::CreateRequest;
+use davit_runtime::notify::Manager;
 use lexopt::Parser;
-use runtime::Id;
-use runtime::command::CreateRequest;
-use runtime::notify::Manager;
-use runtime::plan::ListenFds;
 
-use super::{About, root};
-use crate::args::{self, IdArgument, Word};
+use super::{ContainerContext, root};
+use crate::args;
+use crate::cli::option::{OptionSpec, Setter, Table};
+use crate::cli::{Argument, CommandSpec};
 use crate::globals::Globals;
-use crate::output::{self, Outcome};
-use crate::page::{Page, Row};
+use crate::output::Outcome;
 
 /// The options of `create` and of `run`.
-pub(super) const OPTIONS: &[Row] = &[
-    ("-b, --bundle DIR", "the bundle (default: the working directory)"),
-    ("-f, --config FILE", "its config.json, where it has another name"),
-    ("--console-socket SOCKET", "unix socket that receives the terminal's master"),
-    ("--pidfd-socket SOCKET", "unix socket that receives a pidfd of the container's init"),
-    ("--pid-file FILE", "write the pid of the container's init"),
-    ("--preserve-fds N", "pass N descriptors from 3 up (after those of LISTEN_FDS)"),
-    ("--no-pivot", "chroot instead of pivot_root (for a root on initramfs)"),
-    ("--no-new-keyring", "keep the caller's session keyring"),
-    ("--no-subreaper", "accepted: davit needs no subreaper"),
-    ("--ephemeral", "a tmpfs takes the writes: the root file system stays as it is"),
+pub(super) const COMMON_OPTIONS: &[OptionSpec<Arguments>] = &[
+    (
+        "-b, --bundle",
+        Setter::Directory(|all, path| all.request.bundle = path),
+        "path of the bundle (default: the current directory)",
+    ),
+    (
+        "-f, --config",
+        Setter::File(|all, path| all.request.config = Some(path)),
+        "path of the configuration (default: config.json in the bundle)",
+    ),
+    (
+        "--console-socket",
+        Setter::Socket(|all, path| all.request.console_socket = Some(path)),
+        "unix socket that receives the pty master of the terminal",
+    ),
+    (
+        "--pidfd-socket",
+        Setter::Socket(|all, path| all.request.pidfd_socket = Some(path)),
+        "unix socket that receives a pidfd of the container's init",
+    ),
+    (
+        "--pid-file",
+        Setter::File(|all, path| all.request.pid_file = Some(path)),
+        "file for the pid of the container's init",
+    ),
+    (
+        "--preserve-fds",
+        Setter::Number(|all, number| all.preserve_fds = number),
+        "pass N descriptors, from 3 on (after those of LISTEN_FDS); closed ones are left out",
+    ),
+    (
+        "--no-pivot",
+        Setter::Switch(|all, on| all.request.options.no_pivot = on),
+        "chroot instead of pivot_root (needed if the root is an initramfs)",
+    ),
+    (
+        "--no-new-keyring",
+        Setter::Switch(|all, on| all.request.options.process.no_new_keyring = on),
+        "use the caller's session keyring instead of a new one",
+    ),
+    (
+        "--no-subreaper",
+        Setter::Switch(|_, _| {}),
+        "accepted for compatibility; davit needs no subreaper",
+    ),
+    (
+        "--ephemeral",
+        Setter::Switch(|all, on| all.request.options.ephemeral = on),
+        "discard changes to the root file system (writable tmpfs overlay)",
+    ),
 ];
 
-pub(super) const PAGE: Page = Page {
+static OPTIONS: Table<Arguments> = &[COMMON_OPTIONS];
+
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "create",
     summary: "create a container and leave it waiting for start",
     usage: &["[OPTIONS] ID"],
     about: "Creates a container from a bundle and leaves it waiting for `davit start`.",
-    options: &[OPTIONS],
+    arguments: &[Argument::NewId],
+    options: &OPTIONS,
 };
 
-/// What `create` and `run` are told.
+/// The arguments of `create` and `run`.
 #[derive(Default)]
 pub(super) struct Arguments {
-    pub(super) id: IdArgument,
     pub(super) request: CreateRequest,
+    preserve_fds: u32,
+    /// Only for `run`.
+    pub(super) detach: bool,
+    /// Only for `run`.
+    pub(super) keep: bool,
+    /// Only for `run`.
+    pub(super) timings: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -52,52 +100,15 @@ impl Arguments {
         arguments
     }
 
-    /// Takes an option; tells whether it is one of these.
-    pub(super) fn take(&mut self, option: &str, parser: &mut Parser) -> Result<bool> {
-        let CreateRequest {
-            bundle, config, console_socket, pidfd_socket, pid_file, options, ..
-        } = &mut self.request;
-        match option {
-            "--bundle" | "-b" => *bundle = args::path(parser, option)?,
-            "--config" | "-f" => *config = Some(args::path(parser, option)?),
-            "--console-socket" => *console_socket = Some(args::path(parser, option)?),
-            "--pidfd-socket" => *pidfd_socket = Some(args::path(parser, option)?),
-            "--pid-file" => *pid_file = Some(args::path(parser, option)?),
-            "--preserve-fds" => options.process.preserve_fds = args::number(parser, option)?,
-            "--no-pivot" => options.no_pivot = args::switch(parser, option)?,
-            "--no-new-keyring" => options.process.no_new_keyring = args::switch(parser, option)?,
-            "--no-subreaper" => drop(args::switch(parser, option)?),
-            "--ephemeral" => options.ephemeral = args::switch(parser, option)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The id and the request, once all is read.
-    pub(super) fn finish(mut self) -> Result<(Id, CreateRequest)> {
-        self.request.options.process.listen_fds = listen_fds()?;
+    /// The request, after all arguments were read.
+    pub(super) fn finish(mut self, globals: &Globals) -> Result<CreateRequest> {
+        globals.inherited.fill(&mut self.request.options.process, self.preserve_fds)?;
         self.request.notify = notify_socket()?;
-        if self.request.options.process.preserved() > 1 << 16 {
-            bail!("--preserve-fds: that many descriptors cannot be open");
-        }
-        Ok((self.id.get()?, self.request))
+        Ok(self.request)
     }
 }
 
-/// Descriptors of socket activation that are meant for this process (sd_listen_fds(3)).
-pub(super) fn listen_fds() -> Result<Option<ListenFds>> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let (Some(count), Some(pid)) = (variable("LISTEN_FDS"), variable("LISTEN_PID")) else {
-        return Ok(None);
-    };
-    if pid != std::process::id().to_string() {
-        return Ok(None);
-    }
-    let count = args::strict_number(&count).context("LISTEN_FDS")?;
-    Ok((count > 0).then(|| ListenFds { count, names: variable("LISTEN_FDNAMES") }))
-}
-
-/// The service manager that waits for this process to be ready (sd_notify(3)).
+/// The service manager that waits for a readiness notification (sd_notify(3)).
 pub(super) fn notify_socket() -> Result<Option<Manager>> {
     match std::env::var_os("NOTIFY_SOCKET") {
         Some(value) => Ok(Manager::parse(&value)?),
@@ -107,24 +118,10 @@ pub(super) fn notify_socket() -> Result<Option<Manager>> {
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => arguments.id.take(value)?,
-            Word::Option(option) if arguments.take(&option, parser)? => {}
-            Word::Option(option) => return Err(args::other(&option)),
-        }
-    }
-    arguments.request.nobody_waits = true;
-    let (id, request) = arguments.finish()?;
-    shield()?;
-    let created = runtime::command::create(root(globals)?, &id, &request)
-        .with_context(|| About(id.clone()))?;
-    output::warn(globals, &created.warnings);
+    let id = args::id_and_options(parser, OPTIONS, &mut arguments)?;
+    arguments.request.detached = true;
+    let request = arguments.finish(globals)?;
+    davit_runtime::command::create(root(globals)?, &id, &request)
+        .with_context(|| ContainerContext(id.clone()))?;
     Ok(Outcome::Done)
-}
-
-/// No descriptor of the caller's reaches anyone but the container, and that only those which are
-/// passed on: init clears the mark on them at the last moment.
-pub(super) fn shield() -> Result<()> {
-    sys::process::close_on_exec_from(3).map_err(|error| anyhow!("{error}"))
 }

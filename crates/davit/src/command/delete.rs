@@ -3,37 +3,32 @@
 use anyhow::{Context, Result};
 use lexopt::Parser;
 
-use super::{About, root};
-use crate::args::{self, IdArgument, Word};
+use super::{ContainerContext, root};
+use crate::args;
+use crate::cli::option::{Setter, Table};
+use crate::cli::{Argument, CommandSpec};
 use crate::globals::Globals;
-use crate::output::{self, Outcome};
-use crate::page::Page;
+use crate::output::Outcome;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "delete",
     summary: "delete a container",
     usage: &["[OPTIONS] ID"],
     about: "Deletes a container that is stopped or was never started.",
-    options: &[&[(
-        "-f, --force",
-        "end its processes first, whatever its state; no error where there is none",
-    )]],
+    arguments: &[Argument::Id],
+    options: &OPTIONS,
 };
 
+static OPTIONS: Table<bool> = &[&[(
+    "-f, --force",
+    Setter::Switch(|force, on| *force = on),
+    "kill its processes first; succeed if it does not exist",
+)]];
+
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let (mut id, mut force) = (IdArgument::default(), false);
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => id.take(value)?,
-            Word::Option(option) => match option.as_str() {
-                "--force" | "-f" => force = args::switch(parser, &option)?,
-                other => return Err(args::other(other)),
-            },
-        }
-    }
-    let id = id.get()?;
-    let warnings =
-        runtime::command::delete(&root(globals)?, &id, force).with_context(|| About(id))?;
-    output::warn(globals, &warnings);
+    let mut force = false;
+    let id = args::id_and_options(parser, OPTIONS, &mut force)?;
+    davit_runtime::command::delete(&root(globals)?, &id, force)
+        .with_context(|| ContainerContext(id))?;
     Ok(Outcome::Done)
 }

@@ -4,81 +4,101 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use davit_runtime::command::{CreateRequest, Explanation};
 use lexopt::Parser;
-use runtime::command::Explanation;
-use runtime::plan::CreateOptions;
 
-use crate::args::{self, Word};
+use super::create::notify_socket;
+use crate::args;
+use crate::cli::option::{Setter, Table};
+use crate::cli::{Argument, CommandSpec};
+use crate::escape::escaped;
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
-use crate::page::Page;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "explain",
-    summary: "tell what create would do",
+    summary: "show what create would do, without doing it",
     usage: &["[OPTIONS] [BUNDLE]"],
     about: "\
-        Tells what `davit create` would do with a bundle (default: the working directory), and \
-        does nothing.",
-    options: &[&[
-        ("-b, --bundle DIR", "the same as BUNDLE"),
-        ("-f, --config FILE", "its config.json, where it has another name"),
-        ("--format text|json", "text is the default"),
-        ("--ephemeral", "as for create"),
-        ("--no-pivot", "as for create"),
-        ("--no-new-keyring", "as for create"),
-    ]],
+        Shows what `davit create` would do with a bundle (default: the current directory): every \
+        operation, in order, without doing it.",
+    arguments: &[Argument::Directory],
+    options: &OPTIONS,
 };
 
+#[derive(Default)]
+struct Arguments {
+    request: CreateRequest,
+    bundle: Option<PathBuf>,
+    json: bool,
+}
+
+static OPTIONS: Table<Arguments> = &[&[
+    (
+        "-b, --bundle",
+        Setter::Directory(|all, path| all.bundle = Some(path)),
+        "path of the bundle, the same as BUNDLE",
+    ),
+    (
+        "-f, --config",
+        Setter::File(|all, path| all.request.config = Some(path)),
+        "path of the configuration (default: config.json in the bundle)",
+    ),
+    (
+        "--format",
+        Setter::OneOf(&[("text", |all| all.json = false), ("json", |all| all.json = true)]),
+        "output format (default: text)",
+    ),
+    ("--ephemeral", Setter::Switch(|all, on| all.request.options.ephemeral = on), "as for create"),
+    ("--no-pivot", Setter::Switch(|all, on| all.request.options.no_pivot = on), "as for create"),
+    (
+        "--no-new-keyring",
+        Setter::Switch(|all, on| all.request.options.process.no_new_keyring = on),
+        "as for create",
+    ),
+]];
+
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let mut options =
-        CreateOptions { cgroup_manager: globals.cgroup_manager, ..CreateOptions::default() };
-    let (mut bundle, mut config, mut json) = (None, None, false);
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) if bundle.is_none() => bundle = Some(PathBuf::from(value)),
-            Word::Value(value) => return Err(args::unexpected(&value)),
-            Word::Option(option) => match option.as_str() {
-                "--bundle" | "-b" => bundle = Some(args::path(parser, &option)?),
-                "--config" | "-f" => config = Some(args::path(parser, &option)?),
-                "--ephemeral" => options.ephemeral = args::switch(parser, &option)?,
-                "--no-pivot" => options.no_pivot = args::switch(parser, &option)?,
-                "--no-new-keyring" => {
-                    options.process.no_new_keyring = args::switch(parser, &option)?;
-                }
-                "--format" => json = args::json(parser, &option, "text")?,
-                other => return Err(args::other(other)),
-            },
+    let mut all = Arguments::default();
+    all.request.options.cgroup_manager = globals.cgroup_manager;
+    while let Some(value) = args::next(parser, OPTIONS, &mut all)? {
+        match all.bundle {
+            None => all.bundle = Some(PathBuf::from(value)),
+            Some(_) => return Err(args::unexpected(&value)),
         }
     }
-    let bundle = bundle.unwrap_or_else(|| PathBuf::from("."));
-    let explanation = runtime::command::explain(&bundle, config.as_deref(), &options)?;
+    let Arguments { mut request, bundle, json } = all;
+    request.bundle = bundle.unwrap_or_else(|| PathBuf::from("."));
+    request.notify = notify_socket()?;
+    let explanation = davit_runtime::command::explain(globals.root.clone(), &request)?;
     let text = match json {
         true => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
-        false => story(&explanation)?,
+        false => render(&explanation)?,
     };
     output::print(&text)?;
     Ok(Outcome::Done)
 }
 
-fn story(explanation: &Explanation) -> Result<String> {
+fn render(explanation: &Explanation) -> Result<String> {
     let mut text = String::new();
-    for chapter in &explanation.chapters {
-        writeln!(text, "{}", chapter.title)?;
-        for step in &chapter.steps {
-            writeln!(text, "  {step}")?;
-        }
-    }
-    for (title, lines) in [
-        ("what cannot be granted", &explanation.warnings),
-        ("fields that the specification does not know, ignored", &explanation.unknown_fields),
-    ] {
+    let mut section = |title: &str, lines: &[String]| -> Result<()> {
         if !lines.is_empty() {
             writeln!(text, "{title}")?;
-            for line in lines {
-                writeln!(text, "  {line}")?;
+        }
+        // Equal lines in a row, such as those of several cgroup hierarchies, are one line.
+        for same in lines.chunk_by(|one, next| one == next) {
+            let line = same.first().map(escaped).unwrap_or_default();
+            match same.len() {
+                1 => writeln!(text, "  {line}")?,
+                count => writeln!(text, "  {line} ({count} times)")?,
             }
         }
+        Ok(())
+    };
+    section("start", &explanation.start)?;
+    for explained in &explanation.sections {
+        section(explained.title, &explained.steps)?;
     }
+    section("warnings", &explanation.warnings)?;
     Ok(text)
 }

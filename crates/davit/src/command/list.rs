@@ -3,43 +3,53 @@
 use std::borrow::Cow;
 
 use anyhow::Result;
+use davit_runtime::Id;
+use davit_runtime::state::State;
 use lexopt::Parser;
-use runtime::Id;
-use runtime::state::State;
 
 use super::root;
-use crate::args::{self, Word};
+use crate::args;
+use crate::cli::CommandSpec;
+use crate::cli::option::{Setter, Table};
+use crate::escape::escaped;
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
-use crate::page::Page;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "list",
     summary: "list the containers",
     usage: &["[OPTIONS]"],
     about: "Lists the containers.",
-    options: &[&[("-f, --format table|json", "table is the default"), ("-q, --quiet", "ids only")]],
+    arguments: &[],
+    options: &OPTIONS,
 };
 
-/// Between two columns.
+/// The arguments of `list`.
+#[derive(Default)]
+struct Arguments {
+    json: bool,
+    quiet: bool,
+}
+
+static OPTIONS: Table<Arguments> = &[&[
+    (
+        "-f, --format",
+        Setter::OneOf(&[("table", |list| list.json = false), ("json", |list| list.json = true)]),
+        "output format (default: table)",
+    ),
+    ("-q, --quiet", Setter::Switch(|list, on| list.quiet = on), "print only the ids"),
+]];
+
+/// Blanks between two columns.
 const GAP: usize = 3;
 
-type Container = (Id, runtime::Result<State>);
+type Container = (Id, davit_runtime::Result<State>);
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let (mut json, mut quiet) = (false, false);
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => return Err(args::unexpected(&value)),
-            Word::Option(option) => match option.as_str() {
-                "--format" | "-f" => json = args::json(parser, &option, "table")?,
-                "--quiet" | "-q" => quiet = args::switch(parser, &option)?,
-                other => return Err(args::other(other)),
-            },
-        }
-    }
-    let containers = runtime::command::list(&root(globals)?)?;
-    let text = match (quiet, json) {
+    let mut arguments = Arguments::default();
+    args::only_options(parser, OPTIONS, &mut arguments)?;
+    let containers = davit_runtime::command::list(&root(globals)?)?;
+    let text = match (arguments.quiet, arguments.json) {
         (true, _) => containers.iter().map(|(id, _)| format!("{id}\n")).collect(),
         (false, true) => as_json(&containers)?,
         (false, false) => as_table(&containers),
@@ -48,7 +58,7 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Containers whose record is damaged have no state to show; the table has them.
+/// Containers with a damaged record have no state; only the table shows them.
 fn as_json(containers: &[Container]) -> Result<String> {
     let states: Vec<_> = containers.iter().filter_map(|(_, state)| state.as_ref().ok()).collect();
     Ok(format!("{}\n", serde_json::to_string(&states)?))
@@ -61,13 +71,14 @@ fn as_table(containers: &[Container]) -> String {
             id.as_str().into(),
             state.pid.to_string().into(),
             state.status.name().into(),
-            state.bundle.to_string_lossy(),
+            escaped(state.bundle.to_string_lossy()),
             state.created.as_str().into(),
             state.owner.as_str().into(),
         ],
         Err(error) => {
             let [pid, bundle, created, owner] = ["-", "-", "-", "-"].map(Cow::from);
-            [id.as_str().into(), pid, format!("damaged ({error})").into(), bundle, created, owner]
+            let status = escaped(format!("damaged ({error})"));
+            [id.as_str().into(), pid, status, bundle, created, owner]
         }
     }));
     let mut widths = [0; 6];

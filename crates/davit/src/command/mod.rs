@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod help;
 mod kill;
 mod list;
 mod man;
@@ -18,77 +19,131 @@ mod spec;
 mod start;
 mod state;
 mod update;
+mod version;
 
 use anyhow::Result;
+use davit_runtime::{Id, StateRoot};
 use lexopt::Parser;
-use runtime::{Id, Root};
 
-use crate::args;
-use crate::globals::{self, Globals, Next};
+use crate::args::{self, WrongArguments};
+use crate::cli::CommandSpec;
+use crate::cli::option::InfoRequest;
+use crate::globals::{self, Globals};
+use crate::inherited;
 use crate::output::{self, Failure, Outcome};
-use crate::page::Page;
 
 /// A command of the program.
 struct Command {
-    page: &'static Page,
-    /// The exit code of a failure of the runtime's own.
+    spec: &'static CommandSpec,
+    /// The exit code of a failure of davit itself.
     failure: u8,
     run: fn(&mut Parser, &Globals) -> Result<Outcome>,
 }
 
-/// In the order in which davit's own page lists them.
-const COMMANDS: [Command; 19] = [
-    Command { page: &create::PAGE, failure: 1, run: create::run },
-    Command { page: &start::PAGE, failure: 1, run: start::run },
-    Command { page: &run::PAGE, failure: 1, run: run::run },
-    // As runc: an engine tells it from the exit codes of most programs.
-    Command { page: &exec::PAGE, failure: 255, run: exec::run },
-    Command { page: &kill::PAGE, failure: 1, run: kill::run },
-    Command { page: &update::PAGE, failure: 1, run: update::run },
-    Command { page: &mounts::PAGE, failure: 1, run: mounts::run },
-    Command { page: &pause::PAUSE, failure: 1, run: pause::pause },
-    Command { page: &pause::RESUME, failure: 1, run: pause::resume },
-    Command { page: &delete::PAGE, failure: 1, run: delete::run },
-    Command { page: &state::PAGE, failure: 1, run: state::run },
-    Command { page: &events::PAGE, failure: 1, run: events::run },
-    Command { page: &ps::PAGE, failure: 1, run: ps::run },
-    Command { page: &list::PAGE, failure: 1, run: list::run },
-    Command { page: &spec::PAGE, failure: 1, run: spec::run },
-    Command { page: &explain::PAGE, failure: 1, run: explain::run },
-    Command { page: &features::PAGE, failure: 1, run: features::run },
-    Command { page: &completion::PAGE, failure: 1, run: completion::run },
-    Command { page: &man::PAGE, failure: 1, run: man::run },
+/// All commands, in the order of `davit --help`.
+static COMMANDS: [Command; 21] = [
+    Command { spec: &create::SPEC, failure: 1, run: create::run },
+    Command { spec: &start::SPEC, failure: 1, run: start::run },
+    Command { spec: &run::SPEC, failure: 1, run: run::run },
+    // As with runc: engines distinguish it from the exit codes of most programs.
+    Command { spec: &exec::SPEC, failure: 255, run: exec::run },
+    Command { spec: &kill::SPEC, failure: 1, run: kill::run },
+    Command { spec: &update::SPEC, failure: 1, run: update::run },
+    Command { spec: &mounts::SPEC, failure: 1, run: mounts::run },
+    Command { spec: &pause::PAUSE, failure: 1, run: pause::pause },
+    Command { spec: &pause::RESUME, failure: 1, run: pause::resume },
+    Command { spec: &delete::SPEC, failure: 1, run: delete::run },
+    Command { spec: &state::SPEC, failure: 1, run: state::run },
+    Command { spec: &events::SPEC, failure: 1, run: events::run },
+    Command { spec: &ps::SPEC, failure: 1, run: ps::run },
+    Command { spec: &list::SPEC, failure: 1, run: list::run },
+    Command { spec: &spec::SPEC, failure: 1, run: spec::run },
+    Command { spec: &explain::SPEC, failure: 1, run: explain::run },
+    Command { spec: &features::SPEC, failure: 1, run: features::run },
+    Command { spec: &completion::SPEC, failure: 1, run: completion::run },
+    Command { spec: &man::SPEC, failure: 1, run: man::run },
+    Command { spec: &help::SPEC, failure: 1, run: help::run },
+    Command { spec: &version::SPEC, failure: 1, run: version::run },
 ];
 
-/// The pages of all commands.
-fn pages() -> [&'static Page; COMMANDS.len()] {
-    COMMANDS.map(|command| command.page)
+/// The command lines of all commands.
+fn command_specs() -> Vec<&'static CommandSpec> {
+    COMMANDS.iter().map(|command| command.spec).collect()
 }
 
-/// Reads the command line and does what it says.
+/// The command of this name.
+fn command(name: &str) -> Result<&'static Command> {
+    COMMANDS.iter().find(|command| command.spec.name == name).ok_or_else(|| unknown_command(name))
+}
+
+/// The command line of the command of this name.
+fn command_spec(name: &str) -> Result<&'static CommandSpec> {
+    command(name).map(|command| command.spec)
+}
+
+fn unknown_command(name: &str) -> anyhow::Error {
+    let error = davit_runtime::Error::new(format!("unknown command {name:?}"));
+    match davit_runtime::nearest(name, COMMANDS.iter().map(|command| command.spec.name)) {
+        None => error.hint("davit help lists the commands"),
+        meant => args::suggest(error, meant),
+    }
+    .into()
+}
+
+/// Parses the command line and executes the command.
 pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome, Failure> {
     let usage = |error: anyhow::Error| failure("", error, 1);
-    sys::entry::prepare().map_err(|error| usage(error.into()))?;
-    let name = match globals.read(parser).map_err(usage)? {
-        Next::Command(name) => name,
-        Next::Version => return print(&version()),
-        Next::Help => return print(&globals::PAGE.help(&pages())),
+    davit_sys::entry::prepare().map_err(|error| usage(error.into()))?;
+    inherited::close_at_exec().map_err(|error| usage(error.into()))?;
+    let name = match globals.read(parser) {
+        Ok(Some(name)) => name,
+        Ok(None) => return print(&globals::SPEC.help(&command_specs())),
+        Err(error) => match error.downcast_ref::<InfoRequest>() {
+            Some(wanted) => return print_instead(*wanted, &globals::SPEC, &command_specs()),
+            None => {
+                // A log that was named before the error is for this error too.
+                let _ = output::open_log(globals);
+                return Err(usage(error));
+            }
+        },
     };
-    let Some(command) = COMMANDS.iter().find(|command| command.page.name == name) else {
-        return Err(usage(anyhow::anyhow!("unknown command {name:?}")));
+    output::open_log(globals).map_err(usage)?;
+    output::trace(globals).map_err(usage)?;
+    let command = command(&name).map_err(usage)?;
+    let error = match (command.run)(parser, globals) {
+        Ok(outcome) => {
+            output::print_warnings(globals);
+            return Ok(outcome);
+        }
+        Err(error) => error,
     };
-    match (command.run)(parser, globals) {
-        Ok(outcome) => Ok(outcome),
-        Err(error) if error.is::<args::HelpWanted>() => print(&command.page.help(&[])),
-        Err(error) => Err(failure(command.page.name, error, command.failure)),
+    if let Some(wanted) = error.downcast_ref::<InfoRequest>() {
+        return print_instead(*wanted, command.spec, &[]);
     }
+    let wrong_arguments = error.is::<WrongArguments>();
+    let mut failure = failure(command.spec.name, error, command.failure);
+    if wrong_arguments {
+        failure.hint = Some(command.spec.short_usage());
+    }
+    Err(failure)
 }
 
-/// The container that a failure is about.
-#[derive(Debug)]
-pub(crate) struct About(pub(crate) Id);
+fn print_instead(
+    wanted: InfoRequest,
+    spec: &CommandSpec,
+    commands: &[&CommandSpec],
+) -> Result<Outcome, Failure> {
+    print(&match wanted {
+        InfoRequest::Help => spec.help(commands),
+        InfoRequest::Version => version::text(),
+    })
+}
 
-impl std::fmt::Display for About {
+/// The container that a failure concerns; a context of errors.
+#[derive(Debug)]
+pub(crate) struct ContainerContext(pub(crate) Id);
+
+impl std::fmt::Display for ContainerContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
@@ -98,14 +153,14 @@ fn print(text: &str) -> Result<Outcome, Failure> {
     output::print(text).map(|()| Outcome::Done).map_err(|error| failure("", error, 1))
 }
 
-/// The whole chain on one line; the advice of the innermost failure on its own.
+/// The error as one line, and its hint apart.
 fn failure(command: &str, error: anyhow::Error, code: u8) -> Failure {
     let hint = error.chain().find_map(|cause| {
-        let cause = cause.downcast_ref::<runtime::Error>()?;
+        let cause = cause.downcast_ref::<davit_runtime::Error>()?;
         cause.advice().map(str::to_owned)
     });
-    let text = format!("{error:#}").replace('\n', " ");
-    let message = match (command, error.is::<About>()) {
+    let text = output::one_line(&error);
+    let message = match (command, error.is::<ContainerContext>()) {
         ("", _) => text,
         (command, true) => format!("{command} {text}"),
         (command, false) => format!("{command}: {text}"),
@@ -113,16 +168,7 @@ fn failure(command: &str, error: anyhow::Error, code: u8) -> Failure {
     Failure { message, hint, code }
 }
 
-fn version() -> String {
-    format!(
-        "davit version {}\ncommit: {}\nspec: {}\n+SECCOMP +CAP +EBPF +CGROUP1 +CGROUP2\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("DAVIT_COMMIT"),
-        runtime::state::OCI_VERSION
-    )
-}
-
-/// Where this user's containers are.
-fn root(globals: &Globals) -> Result<Root> {
-    Ok(Root::new(globals.root.clone())?)
+/// The state root of this user.
+fn root(globals: &Globals) -> Result<StateRoot> {
+    Ok(StateRoot::new(globals.root.clone())?)
 }

@@ -3,36 +3,39 @@
 use anyhow::{Context, Result};
 use lexopt::Parser;
 
-use super::{About, root};
+use super::{ContainerContext, root};
 use crate::args;
+use crate::cli::option::NO_OPTIONS;
+use crate::cli::{Argument, CommandSpec};
 use crate::globals::Globals;
 use crate::output::Outcome;
-use crate::page::Page;
 
-pub(super) const PAUSE: Page = Page {
+pub(super) static PAUSE: CommandSpec = CommandSpec {
     name: "pause",
     summary: "freeze the processes of a container",
     usage: &["ID"],
-    about: "Freezes every process of a container, and returns when all of them stand still.",
-    options: &[],
+    about: "Freezes all processes of a container and returns once all of them are frozen.",
+    arguments: &[Argument::Id],
+    options: &NO_OPTIONS,
 };
 
-pub(super) const RESUME: Page = Page {
+pub(super) static RESUME: CommandSpec = CommandSpec {
     name: "resume",
-    summary: "let the processes of a paused container go on",
+    summary: "resume a paused container",
     usage: &["ID"],
-    about: "Lets the processes of a paused container go on.",
-    options: &[],
+    about: "Resumes the processes of a paused container.",
+    arguments: &[Argument::Id],
+    options: &NO_OPTIONS,
 };
 
 pub(super) fn pause(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let id = args::only_id(parser, &PAUSE)?;
-    runtime::command::pause(&root(globals)?, &id).with_context(|| About(id))?;
+    let id = args::only_id(parser)?;
+    davit_runtime::command::pause(&root(globals)?, &id).with_context(|| ContainerContext(id))?;
     Ok(Outcome::Done)
 }
 
 pub(super) fn resume(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let id = args::only_id(parser, &RESUME)?;
-    runtime::command::resume(&root(globals)?, &id).with_context(|| About(id))?;
+    let id = args::only_id(parser)?;
+    davit_runtime::command::resume(&root(globals)?, &id).with_context(|| ContainerContext(id))?;
     Ok(Outcome::Done)
 }

@@ -6,65 +6,64 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail};
 use lexopt::Parser;
 
-use super::{About, root};
-use crate::args::{self, IdArgument, Word};
+use super::{ContainerContext, root};
+use crate::args::{self, IdArgument};
+use crate::cli::option::{Setter, Table};
+use crate::cli::{Argument, CommandSpec};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
-use crate::page::Page;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "ps",
     summary: "list the processes of a container",
     usage: &["[OPTIONS] ID [PS OPTIONS]"],
     about: "\
-        Lists the processes of a container: what the host's ps(1) says of them (-ef where no other \
-        options of it are given; they must leave its column PID).",
-    options: &[&[("-f, --format table|json", "table (default), or json: the pids alone")]],
+        Lists the processes of a container, with the output of the host's ps(1). PS OPTIONS \
+        (default: -ef) must include the column PID.",
+    arguments: &[Argument::Id, Argument::Rest],
+    options: &OPTIONS,
 };
+
+static OPTIONS: Table<bool> = &[&[(
+    "-f, --format",
+    Setter::OneOf(&[("table", |json| *json = false), ("json", |json| *json = true)]),
+    "output format (default: table); json has only the pids",
+)]];
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut id = IdArgument::default();
     let (mut json, mut options) = (false, Vec::new());
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => {
-                id.take(value)?;
-                // Whatever follows is ps's own.
-                options = parser.raw_args()?.collect();
-                break;
-            }
-            Word::Option(option) => match option.as_str() {
-                "--format" | "-f" => json = args::json(parser, &option, "table")?,
-                other => return Err(args::other(other)),
-            },
-        }
+    if let Some(value) = args::next(parser, OPTIONS, &mut json)? {
+        id.take(value)?;
+        // All following arguments are options of ps.
+        options = parser.raw_args()?.collect();
     }
     let id = id.get()?;
     let work = || -> Result<String> {
-        let pids = runtime::command::processes(&root(globals)?, &id)?;
+        let pids = davit_runtime::command::processes(&root(globals)?, &id)?;
         match json {
             true => Ok(format!("{}\n", serde_json::to_string(&pids)?)),
             false => rows_of(&table(options)?, &pids),
         }
     };
-    output::print(&work().with_context(|| About(id.clone()))?)?;
+    output::print(&work().with_context(|| ContainerContext(id.clone()))?)?;
     Ok(Outcome::Done)
 }
 
-/// What ps prints of all processes of the host.
+/// The output of ps for all processes of the host.
 fn table(mut options: Vec<OsString>) -> Result<String> {
     if options.is_empty() {
         options.push("-ef".into());
     }
     let ps = Command::new("ps").args(options).stdin(Stdio::null()).output().context("ps")?;
     if !ps.status.success() {
-        let said = String::from_utf8_lossy(&ps.stderr);
-        bail!("ps: {}", said.lines().next().unwrap_or("failed"));
+        let output = String::from_utf8_lossy(&ps.stderr);
+        bail!("ps: {}", output.lines().next().unwrap_or("failed"));
     }
     Ok(String::from_utf8_lossy(&ps.stdout).into_owned())
 }
 
-/// The title and the rows about these processes.
+/// The title, and the rows of these processes.
 fn rows_of(table: &str, pids: &[i32]) -> Result<String> {
     let mut lines = table.lines();
     let title = lines.next().unwrap_or_default();

@@ -1,70 +1,89 @@
-//! `davit run`: create, start, and wait for the end.
+//! `davit run`: creates, starts, and waits.
 
 use anyhow::{Context, Result};
+use davit_runtime::command::{self, Created};
+use davit_runtime::timings::Timings;
 use lexopt::Parser;
-use runtime::command::{self, Created};
 
-use super::create::{self, Arguments, shield};
-use super::{About, root};
-use crate::args::{self, Word};
+use super::create::{self, Arguments};
+use super::{ContainerContext, root};
+use crate::args;
+use crate::cli::option::{Setter, Table};
+use crate::cli::{Argument, CommandSpec};
 use crate::foreground::{self, Foreground};
 use crate::globals::Globals;
 use crate::output::{self, Outcome};
-use crate::page::Page;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "run",
-    summary: "create and start a container, and wait for its end",
+    summary: "create and start a container, and wait until it ends",
     usage: &["[OPTIONS] ID"],
     about: "\
-        Creates a container from a bundle, starts it, waits for its end, deletes it, and exits \
-        with its exit code (128 + N when signal N ended it). Signals are passed on to it.",
-    options: &[
-        create::OPTIONS,
-        &[
-            ("-d, --detach", "return when the program runs; it stays until `davit delete`"),
-            ("--keep", "do not delete the container after its end"),
-        ],
-    ],
+        Creates a container from a bundle, starts it, waits until it ends, deletes it, and exits \
+        with its exit code (128 + N if signal N ended it). Signals are forwarded to it.",
+    arguments: &[Argument::NewId],
+    options: &OPTIONS,
 };
 
-/// How a container ends that SIGKILL has ended.
+static OPTIONS: Table<Arguments> = &[
+    create::COMMON_OPTIONS,
+    &[
+        (
+            "-d, --detach",
+            Setter::Switch(|all, on| all.detach = on),
+            "return once the program runs; delete the container later with `davit delete`",
+        ),
+        (
+            "--keep",
+            Setter::Switch(|all, on| all.keep = on),
+            "do not delete the container when it has ended",
+        ),
+        (
+            "--timings",
+            Setter::File(|all, path| all.timings = Some(path)),
+            "write the operations until the program runs to FILE, as Chrome trace events (for \
+             chrome://tracing or ui.perfetto.dev), and a summary to standard error",
+        ),
+    ],
+];
+
+/// The exit code of a process that was ended by SIGKILL.
 const KILLED: i32 = 128 + 9;
 
 pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     let mut arguments = Arguments::new(globals);
-    let (mut detach, mut keep) = (false, false);
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => arguments.id.take(value)?,
-            Word::Option(option) => match option.as_str() {
-                "--detach" | "-d" => detach = args::switch(parser, &option)?,
-                "--keep" => keep = args::switch(parser, &option)?,
-                _ if arguments.take(&option, parser)? => {}
-                _ => return Err(args::other(&option)),
-            },
-        }
-    }
+    let id = args::id_and_options(parser, OPTIONS, &mut arguments)?;
+    let (detach, keep, timings) = (arguments.detach, arguments.keep, arguments.timings.take());
     arguments.request.options.start_at_once = true;
-    arguments.request.nobody_waits = detach;
+    arguments.request.detached = detach;
     arguments.request.options.process.terminal_size = Some(foreground::terminal_size);
     arguments.request.options.process.plain_newlines = arguments.request.console_socket.is_none();
-    let (id, request) = arguments.finish()?;
-    shield()?;
+    let request = arguments.finish(globals)?;
     let has_socket = request.console_socket.is_some();
-    // Before there is anything to pass signals on to, so that none is lost.
+    // Before the container exists, so that no signal is lost.
     let mut foreground = if detach { None } else { Some(Foreground::prepare()?) };
+    let timings = timings.map(|path| Timings::begin(&path)).transpose()?;
     let work = || -> Result<Outcome> {
-        let created = command::create(root(globals)?, &id, &request)?;
-        output::warn(globals, &created.warnings);
-        let created = command::start_at_once(created, &request)?;
+        let begin = || -> Result<Created> {
+            let created = command::create(root(globals)?, &id, &request)?;
+            Ok(command::start_at_once(created, &request)?)
+        };
+        let begun = begin();
+        if let Some(timings) = timings {
+            match timings.finish() {
+                Ok(summary) => output::print_error(&summary),
+                // The container runs all the same.
+                Err(error) => davit_runtime::log::warn(error.to_string()),
+            }
+        }
+        let created = begun?;
+        output::print_warnings(globals);
         match foreground.as_mut() {
             None => Ok(Outcome::Done),
             Some(foreground) => wait(foreground, created, has_socket, keep, globals),
         }
     };
-    let mut work = work;
-    work().with_context(|| About(id.clone()))
+    work().with_context(|| ContainerContext(id.clone()))
 }
 
 fn wait(
@@ -75,23 +94,20 @@ fn wait(
     globals: &Globals,
 ) -> Result<Outcome> {
     let master = if has_socket { None } else { created.init.master.take() };
-    let code = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
-        // Nobody would look after it any more.
-        match command::delete(&created.root, created.entry.id(), true) {
+    let end = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
+        // davit cannot wait for the container any more.
+        match command::delete(&created.root, created.dir.id(), true) {
             Ok(_) => error,
-            Err(left) => error.context(format!("left behind ({left})")),
+            Err(left) => error.context(format!("could not clean up ({left})")),
         }
     })?;
-    if code == KILLED
-        && let Some(reason) = command::want_of_memory(&created.record)
-    {
-        output::explain_end(globals, &reason);
+    let memory = || command::oom_hint(&created.record).map(|reason| (reason, None));
+    let reason = if end.code == KILLED { memory() } else { None };
+    if let Some((reason, hint)) = reason.or_else(|| end.reason()) {
+        output::report_end(globals, &reason, hint);
     }
     if !keep {
-        let warnings = command::delete_ended(&created)?;
-        output::warn(globals, &warnings);
+        command::delete_ended(&created)?;
     }
-    // The end of this process, which is next, closes what it has open.
-    std::mem::forget(created);
-    Ok(foreground::outcome(code))
+    Ok(end.outcome())
 }

@@ -1,130 +1,274 @@
 //! `davit spec`
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lexopt::Parser;
-use serde_json::{Value, json};
+use nix::errno::Errno;
+use serde::Serialize;
 
-use crate::args::{self, Word};
+use crate::args;
+use crate::cli::CommandSpec;
+use crate::cli::option::{Setter, Table};
 use crate::globals::Globals;
 use crate::output::Outcome;
-use crate::page::Page;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "spec",
-    summary: "write a config.json to begin with",
+    summary: "write a default config.json",
     usage: &["[OPTIONS]"],
-    about: "Writes a config.json to begin with; an existing one is left alone.",
-    options: &[&[
-        ("-b, --bundle DIR", "where to (default: the working directory)"),
-        ("-f, --config FILE", "under another name"),
-        ("--rootless", "for an ordinary user: with a user namespace, without limits"),
-    ]],
+    about: "Writes a default config.json for a shell. An existing file is not replaced.",
+    arguments: &[],
+    options: &OPTIONS,
 };
 
+struct Arguments {
+    bundle: PathBuf,
+    name: PathBuf,
+    rootless: bool,
+}
+
+static OPTIONS: Table<Arguments> = &[&[
+    (
+        "-b, --bundle",
+        Setter::Directory(|spec, path| spec.bundle = path),
+        "directory for the file (default: the current directory)",
+    ),
+    (
+        "-f, --config",
+        Setter::File(|spec, path| spec.name = path),
+        "name of the file (default: config.json)",
+    ),
+    (
+        "--rootless",
+        Setter::Switch(|spec, on| spec.rootless = on),
+        "for an unprivileged user: adds a user namespace, leaves out resource limits",
+    ),
+]];
+
 pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
-    let (mut bundle, mut name) = (PathBuf::from("."), PathBuf::from("config.json"));
-    let mut rootless = false;
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => return Err(args::unexpected(&value)),
-            Word::Option(option) => match option.as_str() {
-                "--bundle" | "-b" => bundle = args::path(parser, &option)?,
-                "--config" | "-f" => name = args::path(parser, &option)?,
-                "--rootless" => rootless = args::switch(parser, &option)?,
-                other => return Err(args::other(other)),
-            },
+    let mut arguments =
+        Arguments { bundle: ".".into(), name: "config.json".into(), rootless: false };
+    args::only_options(parser, OPTIONS, &mut arguments)?;
+    let path = arguments.bundle.join(arguments.name);
+    let config = if arguments.rootless { for_unprivileged_user() } else { Config::standard() };
+    let text = format!("{}\n", serde_json::to_string_pretty(&config)?);
+    davit_runtime::outside_file::create(&path, text.as_bytes()).map_err(|error| {
+        match error.errno {
+            Errno::EEXIST => {
+                davit_runtime::Error::new(format!("{} exists already", path.display()))
+                    .hint("remove it, or name another by --config")
+            }
+            _ => davit_runtime::Error::from(error).within(path.display()),
         }
-    }
-    let path = bundle.join(name);
-    let spec = if rootless { for_ordinary_user() } else { standard() };
-    let text = format!("{}\n", serde_json::to_string_pretty(&spec)?);
-    let mut file =
-        File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(text.as_bytes()).with_context(|| path.display().to_string())?;
+    })?;
     Ok(Outcome::Done)
 }
 
-/// A shell in namespaces of its own, with the mounts that programs expect and few rights.
-fn standard() -> Value {
-    let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
-    let mount = |destination: &str, kind: &str, source: &str, options: Value| json!({ "destination": destination, "type": kind, "source": source, "options": options });
-    let private = json!(["nosuid", "noexec", "nodev"]);
-    json!({
-        "ociVersion": runtime::state::OCI_VERSION,
-        "process": {
-            "terminal": true,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["sh"],
-            "env": [
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "TERM=xterm"
-            ],
-            "cwd": "/",
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities
-            },
-            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
-            "noNewPrivileges": true
-        },
-        "root": { "path": "rootfs", "readonly": true },
-        "hostname": "davit",
-        "mounts": [
-            mount("/proc", "proc", "proc", json!(null)),
-            mount("/dev", "tmpfs", "tmpfs",
-                json!(["nosuid", "strictatime", "mode=755", "size=65536k"])),
-            mount("/dev/pts", "devpts", "devpts",
-                json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])),
-            mount("/dev/shm", "tmpfs", "shm",
-                json!(["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"])),
-            mount("/dev/mqueue", "mqueue", "mqueue", private),
-            mount("/sys", "sysfs", "sysfs", json!(["nosuid", "noexec", "nodev", "ro"])),
-            mount("/sys/fs/cgroup", "cgroup", "cgroup",
-                json!(["nosuid", "noexec", "nodev", "relatime", "ro"]))
-        ],
-        "linux": {
-            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-            "namespaces": [
-                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" },
-                { "type": "mount" }, { "type": "cgroup" }
-            ],
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
-                "/proc/scsi"
-            ],
-            "readonlyPaths": [
-                "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"
-            ]
-        }
-    })
+/// config.json, with its fields in the order of the specification and of other runtimes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    oci_version: &'static str,
+    process: Process,
+    root: Root,
+    hostname: &'static str,
+    mounts: Vec<Mount>,
+    linux: Linux,
 }
 
-/// The same where nothing can be had that only root may: the caller is root inside.
-fn for_ordinary_user() -> Value {
-    let mut spec = standard();
-    let me = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
-    let uids = me(nix::unistd::geteuid().as_raw());
-    let gids = me(nix::unistd::getegid().as_raw());
-    if let Some(mounts) = spec.pointer_mut("/mounts").and_then(Value::as_array_mut) {
-        mounts.retain(|mount| mount.get("destination") != Some(&json!("/sys/fs/cgroup")));
-        for mount in mounts {
-            // Group 5 is not mapped, and a new sysfs takes a network namespace of one's own.
-            if let Some(options) = mount.pointer_mut("/options").and_then(Value::as_array_mut) {
-                options.retain(|option| option != "gid=5");
-            }
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Process {
+    terminal: bool,
+    user: User,
+    args: &'static [&'static str],
+    env: &'static [&'static str],
+    cwd: &'static str,
+    capabilities: Capabilities,
+    rlimits: [Rlimit; 1],
+    no_new_privileges: bool,
+}
+
+#[derive(Serialize)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+#[derive(Serialize)]
+struct Capabilities {
+    bounding: &'static [&'static str],
+    effective: &'static [&'static str],
+    permitted: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct Rlimit {
+    r#type: &'static str,
+    hard: u64,
+    soft: u64,
+}
+
+#[derive(Serialize)]
+struct Root {
+    path: &'static str,
+    readonly: bool,
+}
+
+#[derive(Serialize)]
+struct Mount {
+    destination: &'static str,
+    r#type: &'static str,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    options: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid_mappings: Option<[IdMapping; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gid_mappings: Option<[IdMapping; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Resources>,
+    namespaces: Vec<Namespace>,
+    masked_paths: &'static [&'static str],
+    readonly_paths: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct IdMapping {
+    #[serde(rename = "containerID")]
+    container_id: u32,
+    #[serde(rename = "hostID")]
+    host_id: u32,
+    size: u32,
+}
+
+#[derive(Serialize)]
+struct Resources {
+    devices: [DeviceRule; 1],
+}
+
+#[derive(Serialize)]
+struct DeviceRule {
+    allow: bool,
+    access: &'static str,
+}
+
+#[derive(Serialize)]
+struct Namespace {
+    r#type: &'static str,
+}
+
+const CAPABILITIES: &[&str] = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+
+const NAMESPACES: [&str; 6] = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+
+impl Config {
+    /// A shell in new namespaces, with the mounts that programs expect and few capabilities.
+    fn standard() -> Self {
+        Self {
+            oci_version: davit_runtime::state::OCI_VERSION,
+            process: Process {
+                terminal: true,
+                user: User { uid: 0, gid: 0 },
+                args: &["sh"],
+                env: &[
+                    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "TERM=xterm",
+                ],
+                cwd: "/",
+                capabilities: Capabilities {
+                    bounding: CAPABILITIES,
+                    effective: CAPABILITIES,
+                    permitted: CAPABILITIES,
+                },
+                rlimits: [Rlimit { r#type: "RLIMIT_NOFILE", hard: 1024, soft: 1024 }],
+                no_new_privileges: true,
+            },
+            root: Root { path: "rootfs", readonly: true },
+            hostname: "davit",
+            mounts: mounts(),
+            linux: Linux {
+                uid_mappings: None,
+                gid_mappings: None,
+                resources: Some(Resources {
+                    devices: [DeviceRule { allow: false, access: "rwm" }],
+                }),
+                namespaces: NAMESPACES.map(|kind| Namespace { r#type: kind }).into(),
+                masked_paths: &[
+                    "/proc/acpi",
+                    "/proc/asound",
+                    "/proc/kcore",
+                    "/proc/keys",
+                    "/proc/latency_stats",
+                    "/proc/timer_list",
+                    "/proc/timer_stats",
+                    "/proc/sched_debug",
+                    "/sys/firmware",
+                    "/proc/scsi",
+                ],
+                readonly_paths: &[
+                    "/proc/bus",
+                    "/proc/fs",
+                    "/proc/irq",
+                    "/proc/sys",
+                    "/proc/sysrq-trigger",
+                ],
+            },
         }
     }
-    if let Some(linux) = spec.pointer_mut("/linux").and_then(Value::as_object_mut) {
-        linux.remove("resources");
-        linux.insert("uidMappings".to_owned(), uids);
-        linux.insert("gidMappings".to_owned(), gids);
-        if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
-            namespaces.push(json!({ "type": "user" }));
-        }
+}
+
+fn mounts() -> Vec<Mount> {
+    let mount = |destination, r#type, source, options: &[&'static str]| Mount {
+        destination,
+        r#type,
+        source,
+        options: options.to_vec(),
+    };
+    vec![
+        mount("/proc", "proc", "proc", &[]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", "ro"],
+        ),
+    ]
+}
+
+/// The configuration for an unprivileged user, who is root in a user namespace.
+fn for_unprivileged_user() -> Config {
+    let mut config = Config::standard();
+    config.mounts.retain(|mount| mount.destination != "/sys/fs/cgroup");
+    for mount in &mut config.mounts {
+        // Group 5 is not mapped.
+        mount.options.retain(|option| *option != "gid=5");
     }
-    spec
+    let root = |id| Some([IdMapping { container_id: 0, host_id: id, size: 1 }]);
+    config.linux.uid_mappings = root(nix::unistd::geteuid().as_raw());
+    config.linux.gid_mappings = root(nix::unistd::getegid().as_raw());
+    config.linux.resources = None;
+    config.linux.namespaces.push(Namespace { r#type: "user" });
+    config
 }

@@ -1,150 +1,198 @@
 //! `davit update`
 
 use anyhow::{Context, Result, anyhow, bail};
+use davit_runtime::command::{self, UpdateRequest};
 use lexopt::Parser;
 use oci_spec::runtime::LinuxDeviceCgroup;
-use runtime::command::{self, UpdateRequest};
 use serde_json::{Value, json};
 
-use super::{About, root};
-use crate::args::{self, IdArgument, Word};
+use super::{ContainerContext, root};
+use crate::args;
+use crate::cli::option::{Setter, Table};
+use crate::cli::{Argument, CommandSpec};
 use crate::globals::Globals;
-use crate::output::{self, Outcome};
-use crate::page::Page;
+use crate::output::Outcome;
 
-pub(super) const PAGE: Page = Page {
+pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "update",
     summary: "change the limits of a container",
     usage: &["[OPTIONS] ID"],
     about: "\
-        Changes the limits of a container: all that are given, or none of them. Options go before \
-        what the file says. -1 is no limit; BYTES may end in k, m, g or t.",
-    options: &[&[
-        (
-            "-r, --resources FILE",
-            "limits as in linux.resources of config.json, of which any part may be missing; - is standard input. Device rules in it are left alone: engines send those of config.json every time",
-        ),
-        ("--memory BYTES", "memory limit"),
-        ("--memory-reservation BYTES", "what reclaim leaves to the container"),
-        ("--memory-swap BYTES", "memory and swap together"),
-        ("--kernel-memory BYTES", "cgroup v1 only"),
-        ("--kernel-memory-tcp BYTES", "cgroup v1 only"),
-        ("--cpu-share N", "weight among others (1024 is usual)"),
-        ("--cpu-quota N", "microseconds in each period"),
-        ("--cpu-period N", "microseconds"),
-        ("--cpu-burst N", "microseconds that may be saved up"),
-        ("--cpu-rt-period N", "cgroup v1 only"),
-        ("--cpu-rt-runtime N", "cgroup v1 only"),
-        ("--cpu-idle N", "1: only when nobody else wants to run"),
-        ("--cpuset-cpus LIST", "such as 0-3,7"),
-        ("--cpuset-mems LIST", "memory nodes, in the same form"),
-        ("--pids-limit N", "number of tasks"),
-        ("--blkio-weight N", "10 to 1000"),
-        (
-            "--device-allow RULE",
-            "as `c 10:229 rw`: b, c or a; numbers or *; of r, w and m (may be repeated)",
-        ),
-        ("--device-deny RULE", "the same (a later rule goes before an earlier one)"),
-        ("--l3-cache-schema SCHEMA", "refused: not supported yet"),
-        ("--mem-bw-schema SCHEMA", "refused: not supported yet"),
-    ]],
+        Changes the limits of a container, all of those that are given or none. Options take \
+        precedence over the file. -1 means no limit; BYTES may end in k, m, g or t.",
+    arguments: &[Argument::Id],
+    options: &OPTIONS,
 };
 
-/// How the value of an option is written.
-#[derive(Clone, Copy)]
-enum Kind {
-    Number,
-    Bytes,
-    Text,
-}
+static OPTIONS: Table<UpdateRequest> = &[&[
+    (
+        "-r, --resources",
+        Setter::File(|all, path| all.resources = Some(path)),
+        "file with limits in the form of linux.resources of config.json, of which any part may be \
+         missing; - is standard input. Its device rules are ignored: engines always send those of \
+         config.json",
+    ),
+    (
+        "--memory",
+        Setter::Text("BYTES", |all, text| limit(all, "memory", "limit", bytes, &text)),
+        "limit of memory",
+    ),
+    (
+        "--memory-reservation",
+        Setter::Text("BYTES", |all, text| limit(all, "memory", "reservation", bytes, &text)),
+        "soft limit: memory protected from reclaim",
+    ),
+    (
+        "--memory-swap",
+        Setter::Text("BYTES", |all, text| limit(all, "memory", "swap", bytes, &text)),
+        "limit of memory and swap together",
+    ),
+    (
+        "--kernel-memory",
+        Setter::Text("BYTES", |all, text| limit(all, "memory", "kernel", bytes, &text)),
+        "cgroup v1 only",
+    ),
+    (
+        "--kernel-memory-tcp",
+        Setter::Text("BYTES", |all, text| limit(all, "memory", "kernelTCP", bytes, &text)),
+        "cgroup v1 only",
+    ),
+    (
+        "--cpu-share",
+        Setter::Text("N", |all, text| limit(all, "cpu", "shares", number, &text)),
+        "relative CPU weight (1024 is the usual value)",
+    ),
+    (
+        "--cpu-quota",
+        Setter::Text("N", |all, text| limit(all, "cpu", "quota", number, &text)),
+        "CPU time per period, in microseconds",
+    ),
+    (
+        "--cpu-period",
+        Setter::Text("N", |all, text| limit(all, "cpu", "period", number, &text)),
+        "length of the period, in microseconds",
+    ),
+    (
+        "--cpu-burst",
+        Setter::Text("N", |all, text| limit(all, "cpu", "burst", number, &text)),
+        "unused CPU time that may be accumulated, in microseconds",
+    ),
+    (
+        "--cpu-rt-period",
+        Setter::Text("N", |all, text| limit(all, "cpu", "realtimePeriod", number, &text)),
+        "cgroup v1 only",
+    ),
+    (
+        "--cpu-rt-runtime",
+        Setter::Text("N", |all, text| limit(all, "cpu", "realtimeRuntime", number, &text)),
+        "cgroup v1 only",
+    ),
+    (
+        "--cpu-idle",
+        Setter::Text("N", |all, text| limit(all, "cpu", "idle", number, &text)),
+        "1: SCHED_IDLE, run only when the CPUs are otherwise idle",
+    ),
+    (
+        "--cpuset-cpus",
+        Setter::Text("LIST", |all, text| limit(all, "cpu", "cpus", list, &text)),
+        "CPUs, such as 0-3,7",
+    ),
+    (
+        "--cpuset-mems",
+        Setter::Text("LIST", |all, text| limit(all, "cpu", "mems", list, &text)),
+        "memory nodes, such as 0-1",
+    ),
+    (
+        "--pids-limit",
+        Setter::Text("N", |all, text| limit(all, "pids", "limit", number, &text)),
+        "maximum number of tasks",
+    ),
+    (
+        "--blkio-weight",
+        Setter::Text("N", |all, text| limit(all, "blockIO", "weight", number, &text)),
+        "relative I/O weight, 10 to 1000",
+    ),
+    (
+        "--device-allow",
+        Setter::Text("RULE", |all, text| rule(all, true, &text)),
+        "device rule TYPE MAJOR:MINOR ACCESS, for example `c 10:229 rw` (repeatable)",
+    ),
+    (
+        "--device-deny",
+        Setter::Text("RULE", |all, text| rule(all, false, &text)),
+        "as --device-allow; later rules override earlier ones",
+    ),
+    (
+        "--l3-cache-schema",
+        Setter::Text("SCHEMA", |_, text| schema(&text)),
+        "not supported by update yet",
+    ),
+    (
+        "--mem-bw-schema",
+        Setter::Text("SCHEMA", |_, text| schema(&text)),
+        "not supported by update yet",
+    ),
+]];
 
-/// The options that are one limit each: its place in `linux.resources`.
-const LIMITS: [(&str, &str, &str, Kind); 16] = [
-    ("--blkio-weight", "blockIO", "weight", Kind::Number),
-    ("--cpu-burst", "cpu", "burst", Kind::Number),
-    ("--cpu-idle", "cpu", "idle", Kind::Number),
-    ("--cpu-period", "cpu", "period", Kind::Number),
-    ("--cpu-quota", "cpu", "quota", Kind::Number),
-    ("--cpu-rt-period", "cpu", "realtimePeriod", Kind::Number),
-    ("--cpu-rt-runtime", "cpu", "realtimeRuntime", Kind::Number),
-    ("--cpu-share", "cpu", "shares", Kind::Number),
-    ("--cpuset-cpus", "cpu", "cpus", Kind::Text),
-    ("--cpuset-mems", "cpu", "mems", Kind::Text),
-    ("--kernel-memory", "memory", "kernel", Kind::Bytes),
-    ("--kernel-memory-tcp", "memory", "kernelTCP", Kind::Bytes),
-    ("--memory", "memory", "limit", Kind::Bytes),
-    ("--memory-reservation", "memory", "reservation", Kind::Bytes),
-    ("--memory-swap", "memory", "swap", Kind::Bytes),
-    ("--pids-limit", "pids", "limit", Kind::Number),
-];
-
-pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
-    let mut id = IdArgument::default();
-    let mut request = UpdateRequest::default();
-    while let Some(word) = args::next(parser, &PAGE)? {
-        match word {
-            Word::Value(value) => id.take(value)?,
-            Word::Option(option) => take(&mut request, &option, parser)?,
-        }
-    }
-    let id = id.get()?;
-    if request.resources.is_none() && request.limits.is_empty() && request.devices.is_empty() {
-        bail!("nothing to change is given");
-    }
-    let warnings = command::update(&root(globals)?, &id, &request).with_context(|| About(id))?;
-    output::warn(globals, &warnings);
-    Ok(Outcome::Done)
-}
-
-fn take(request: &mut UpdateRequest, option: &str, parser: &mut Parser) -> Result<()> {
-    match option {
-        "--resources" | "-r" => request.resources = Some(args::path(parser, option)?),
-        "--device-allow" | "--device-deny" => {
-            let text = args::text(parser, option)?;
-            let rule = device_rule(&text, option == "--device-allow");
-            request.devices.push(rule.with_context(|| format!("{option} {text:?}"))?);
-        }
-        "--l3-cache-schema" | "--mem-bw-schema" => {
-            if !args::text(parser, option)?.is_empty() {
-                bail!("{option}: linux.intelRdt is not supported yet");
-            }
-        }
-        other => {
-            let limit = LIMITS.iter().find(|(name, ..)| *name == other);
-            let (_, object, field, kind) = limit.ok_or_else(|| args::other(other))?;
-            let text = args::text(parser, option)?;
-            // To say nothing is to change nothing, as with the other runtimes.
-            if !text.is_empty() {
-                let value = value(&text, *kind).with_context(|| option.to_owned())?;
-                request.limits.push((object, field, value));
-            }
-        }
+/// Adds one limit, by its path in `linux.resources`. An empty value changes nothing, as with other
+/// runtimes.
+fn limit(
+    request: &mut UpdateRequest,
+    object: &'static str,
+    field: &'static str,
+    read: fn(&str) -> Result<Value>,
+    text: &str,
+) -> Result<()> {
+    if !text.is_empty() {
+        request.limits.push((object, field, read(text)?));
     }
     Ok(())
 }
 
-fn value(text: &str, kind: Kind) -> Result<Value> {
-    let number = |text: &str| -> Result<i64> {
-        text.parse().map_err(|_| anyhow!("{text:?} is not a number"))
-    };
-    match kind {
-        Kind::Text => Ok(json!(text)),
-        Kind::Number => Ok(json!(number(text)?)),
-        Kind::Bytes => {
-            let lower = text.to_ascii_lowercase();
-            let bare = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
-            let unit = bare.chars().last().and_then(|last| "kmgt".find(last));
-            let (digits, factor) = match unit {
-                Some(power) => (bare.get(..bare.len() - 1), 1024_i64 << (10 * power)),
-                None => (Some(bare), 1),
-            };
-            let bytes = scaled(digits.unwrap_or_default(), factor);
-            Ok(json!(bytes.ok_or_else(|| anyhow!("{text:?} is no number of bytes"))?))
-        }
+fn rule(request: &mut UpdateRequest, allow: bool, text: &str) -> Result<()> {
+    request.devices.push(device_rule(text, allow).with_context(|| format!("{text:?}"))?);
+    Ok(())
+}
+
+fn schema(text: &str) -> Result<()> {
+    match text {
+        "" => Ok(()),
+        _ => bail!("changing linux.intelRdt with update is not supported yet (create supports it)"),
     }
 }
 
-/// A decimal number, `1.5` too, times a factor; nothing where it is none or too large.
+pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
+    let mut request = UpdateRequest::default();
+    let id = args::id_and_options(parser, OPTIONS, &mut request)?;
+    if request.resources.is_none() && request.limits.is_empty() && request.devices.is_empty() {
+        bail!("no limits given: use --resources or one of the limit options");
+    }
+    command::update(&root(globals)?, &id, &request).with_context(|| ContainerContext(id))?;
+    Ok(Outcome::Done)
+}
+
+fn list(text: &str) -> Result<Value> {
+    Ok(json!(text))
+}
+
+fn number(text: &str) -> Result<Value> {
+    let number: i64 = text.parse().map_err(|_| anyhow!("{text:?} is not a number"))?;
+    Ok(json!(number))
+}
+
+fn bytes(text: &str) -> Result<Value> {
+    let lower = text.to_ascii_lowercase();
+    let bare = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let unit = bare.chars().last().and_then(|last| "kmgt".find(last));
+    let (digits, factor) = match unit {
+        Some(power) => (bare.get(..bare.len() - 1), 1024_i64 << (10 * power)),
+        None => (Some(bare), 1),
+    };
+    let bytes = scaled(digits.unwrap_or_default(), factor);
+    Ok(json!(bytes.ok_or_else(|| anyhow!("{text:?} is not a size in bytes, such as 64m"))?))
+}
+
+/// A decimal number, such as `1.5`, times a factor; `None` if it is invalid or too large.
 fn scaled(text: &str, factor: i64) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| text.parse::<u32>().is_ok() && !text.starts_with('+');
@@ -155,7 +203,8 @@ fn scaled(text: &str, factor: i64) -> Option<i64> {
     whole.parse::<i64>().ok()?.checked_mul(factor)?.checked_add(part as i64)
 }
 
-/// `c 10:229 rw`, as cgroup v1 writes it, and as `docker run --device-cgroup-rule` takes it.
+/// Parses a rule such as `c 10:229 rw`, in the format of cgroup v1 and of `docker run
+/// --device-cgroup-rule`.
 fn device_rule(text: &str, allow: bool) -> Result<LinuxDeviceCgroup> {
     let wrong = || anyhow!("is not a rule such as \"c 10:229 rw\"");
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -178,7 +227,7 @@ mod tests {
 
     #[test]
     fn bytes_have_units() {
-        let bytes = |text| value(text, Kind::Bytes).map(|value| value.as_i64().unwrap());
+        let bytes = |text| super::bytes(text).map(|value| value.as_i64().unwrap());
         for (text, expected) in [
             ("0", 0),
             ("-1", -1),

@@ -1,11 +1,14 @@
 //! Network devices of the host that move into the container (config-linux.md, "Network Devices").
 //!
-//! The runtime moves each of them when init, which is in the container's network namespace by
-//! then, asks for it; init gives it back its addresses, which it loses on the way, and brings it
-//! up. When the namespace ends, the kernel takes physical devices back into the first one, and
-//! ends all others (network_namespaces(7)): the specification wants no more.
+//! The runtime moves each of them when init, which is in the container's network namespace by then,
+//! requests it; init restores its addresses, which are lost by the move, and brings it up. When the
+//! namespace ends, the kernel moves physical devices back to the initial one and removes all others
+//! (network_namespaces(7)), as the specification requires.
 
 mod netlink;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) use netlink::fuzz;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,9 +29,9 @@ const MAX_NAME: usize = 15;
 pub struct Device {
     /// Its name.
     pub name: String,
-    /// Its number.
+    /// Its index.
     pub index: i32,
-    /// Its addresses that last.
+    /// Its permanent addresses.
     pub addresses: Vec<Address>,
 }
 
@@ -41,22 +44,22 @@ pub struct Address {
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
-/// The runtime's part: into the network namespace of init.
+/// The operation of the runtime: moving a device into the network namespace of init.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// Its name here.
+    /// Its name on the host.
     pub device: String,
-    /// Its number here.
+    /// Its index on the host.
     pub index: i32,
-    /// Its name there; `%d` at the end is for the kernel to number.
+    /// Its name in the container; the kernel replaces a final `%d` by a number.
     pub name: String,
 }
 
-/// The devices that `spec` names, as far as they are there.
+/// The devices of `linux.netDevices` that exist.
 ///
 /// # Errors
-/// rtnetlink(7).
-pub fn discover(spec: &Spec) -> Result<Vec<Device>, sys::Error> {
+/// A failed system call or rtnetlink(7) request.
+pub fn discover(spec: &Spec) -> Result<Vec<Device>, davit_sys::Error> {
     let wanted = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
     let Some(wanted) = wanted.filter(|devices| !devices.is_empty()) else {
         return Ok(Vec::new());
@@ -72,10 +75,7 @@ pub fn discover(spec: &Spec) -> Result<Vec<Device>, sys::Error> {
     Ok(devices.map(device).collect())
 }
 
-/// Plans the moves, and what init does after each.
-///
-/// # Errors
-/// A device that is not there, a name that cannot be.
+/// Plans the moves, and the operation of init after each.
 pub(crate) fn plan(
     spec: &Spec,
     devices: &[Device],
@@ -115,17 +115,17 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// What the kernel's dev_valid_name() and our use of `%d` forbid.
+/// Why a name is invalid, by the kernel's dev_valid_name() and the rule for `%d`.
 fn refused(name: &str) -> Option<&'static str> {
     match name {
-        "lo" => Some("is the loopback device's"),
-        "." | ".." => Some("is no name of a device"),
+        "lo" => Some("is reserved for the loopback device"),
+        "." | ".." => Some("is not a valid device name"),
         name if name.len() > MAX_NAME => Some("is longer than 15 bytes"),
         name if name.bytes().any(|byte| matches!(byte, 0 | b'/' | b':' | b' ' | b'\t'..=b'\r')) => {
-            Some("holds a character that no name of a device has")
+            Some("contains a character that is not allowed in a device name")
         }
         name if name.strip_suffix("%d").unwrap_or(name).contains('%') => {
-            Some("may hold % only as %d at the end")
+            Some("may contain % only as %d at the end")
         }
         _ => None,
     }
@@ -135,8 +135,8 @@ impl Move {
     /// Moves it into the network namespace of process `pid`.
     ///
     /// # Errors
-    /// EEXIST where the name is taken, EINVAL where it may not move, EPERM.
-    pub fn apply(&self, pid: i32) -> Result<(), sys::Error> {
+    /// EEXIST if the name exists, EINVAL if the device cannot be moved, EPERM.
+    pub fn apply(&self, pid: i32) -> Result<(), davit_sys::Error> {
         Socket::open()?.move_to(self.index, pid, &self.name)
     }
 }
@@ -148,18 +148,18 @@ impl fmt::Display for Move {
     }
 }
 
-/// Init's part: lets `fetch` have the device moved here, and makes it what it was.
+/// The operation of init: has `fetch` move the device here, and restores its addresses.
 pub(crate) fn receive(
     addresses: &[Address],
-    fetch: impl FnOnce() -> Result<(), sys::Error>,
-) -> Result<(), sys::Error> {
+    fetch: impl FnOnce() -> Result<(), davit_sys::Error>,
+) -> Result<(), davit_sys::Error> {
     let socket = Socket::open()?;
     let before: BTreeSet<i32> = socket.devices()?.into_iter().map(|(index, _)| index).collect();
     fetch()?;
-    // Its number may be another here, and its name one that the kernel chose.
+    // Its index may be different here, and the kernel may have chosen its name.
     let mut new = socket.devices()?.into_iter().filter(|(index, _)| !before.contains(index));
     let (Some((device, _)), None) = (new.next(), new.next()) else {
-        return Err(sys::Error::new("RTM_GETLINK", Errno::ENODEV));
+        return Err(davit_sys::Error::new("RTM_GETLINK", Errno::ENODEV));
     };
     for address in addresses {
         let Address { family, prefix, flags, attributes } = address.clone();
@@ -181,7 +181,7 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = |kind| self.attributes.iter().find(|(known, _)| *known == kind);
-        // An address on a point-to-point device is the local one (rtnetlink(7)).
+        // On a point-to-point device the local address is separate (rtnetlink(7)).
         let bytes = value(libc::IFA_LOCAL).or_else(|| value(libc::IFA_ADDRESS));
         let bytes = bytes.map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
         let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn devices_move_in_the_order_of_their_names() {
         let plan = planned(json!({ "eth1": { "name": "net%d" }, "eth0": {} })).unwrap();
-        let story = plan.iter().map(|(first, then)| format!("{first}\n{then}\n"));
-        insta::assert_snapshot!(story.collect::<String>(), @r#"
+        let text = plan.iter().map(|(first, then)| format!("{first}\n{then}\n"));
+        insta::assert_snapshot!(text.collect::<String>(), @r#"
         linux.netDevices["eth0"]: move into the container as "eth0"
         linux.netDevices["eth0"]: fetch as "eth0", with 10.0.0.1/24, up
         linux.netDevices["eth1"]: move into the container as "net%d"
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_are_refused() {
+    fn invalid_names_are_refused() {
         for (devices, field) in [
             (json!({ "lo": {} }), "linux.netDevices[\"lo\"]: "),
             (json!({ "eth7": {} }), "linux.netDevices[\"eth7\"]: there is no such device"),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_network_namespace_there_is_nowhere_to_go() {
+    fn devices_need_a_network_namespace() {
         let spec = json!({ "ociVersion": "1.3.0", "linux": { "netDevices": { "x": {} } } });
         let error = plan(&serde_json::from_value(spec).unwrap(), &[], false).unwrap_err();
         assert_eq!(

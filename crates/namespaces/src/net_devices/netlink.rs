@@ -1,28 +1,28 @@
-//! rtnetlink(7), as much of it as network devices need that change their namespace.
+//! The requests of rtnetlink(7) for moving network devices between namespaces.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use davit_sys::{Error, OsContext};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use sys::{During, Error};
 
-/// The kernel's answers are no longer than this (netlink(7), `NLMSG_GOODSIZE` and its dumps).
+/// Maximum length of a response of the kernel (netlink(7), `NLMSG_GOODSIZE` and its dumps).
 const BUFFER: usize = 64 << 10;
 const HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 
-/// Flags of an address that are properties of it and not of its state (linux/if_addr.h).
-const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
+/// Flags of an address that are configured, as opposed to its state (linux/if_addr.h).
+const CONFIGURED_FLAGS: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_HOMEADDRESS
     | libc::IFA_F_MANAGETEMPADDR
     | libc::IFA_F_NOPREFIXROUTE
     | libc::IFA_F_MCAUTOJOIN;
 
-/// Attributes of an address that are its own: all but the label, which holds the device's name.
-const KEPT_ATTRIBUTES: [u16; 4] =
+/// Attributes of an address that are restored: not the label, which contains the device's name.
+const RESTORED_ATTRIBUTES: [u16; 4] =
     [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST, IFA_RT_PRIORITY];
 const IFA_RT_PRIORITY: u16 = 9;
 
@@ -37,27 +37,20 @@ pub(super) struct RawAddress {
     pub(super) attributes: Vec<(u16, Vec<u8>)>,
 }
 
-/// The kernel's routing socket of this process's network namespace.
+/// A netlink socket of this process's network namespace.
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
     pub(super) fn open() -> Result<Self, Error> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (kind, protocol) = (SockType::Raw, SockProtocol::NetlinkRoute);
-        socket(AddressFamily::Netlink, kind, flags, protocol).during("socket").map(Self)
+        socket(AddressFamily::Netlink, kind, flags, protocol).syscall("socket").map(Self)
     }
 
-    /// All devices: number and name.
+    /// All devices: index and name.
     pub(super) fn devices(&self) -> Result<Vec<(i32, String)>, Error> {
         let answers = self.ask("RTM_GETLINK", libc::RTM_GETLINK, libc::NLM_F_DUMP, &link(0, 0))?;
-        let device = |answer: &Vec<u8>| {
-            let name = attributes(answer.get(LINK_HEADER..)?)
-                .find(|(kind, _)| *kind == libc::IFLA_IFNAME)
-                .map(|(_, name)| name.strip_suffix(&[0]).unwrap_or(name))?;
-            let index = i32::from_ne_bytes(answer.get(4..8)?.try_into().ok()?);
-            Some((index, String::from_utf8_lossy(name).into_owned()))
-        };
-        Ok(answers.iter().filter_map(device).collect())
+        Ok(answers.iter().filter_map(|answer| parse_device(answer)).collect())
     }
 
     /// All addresses of all devices.
@@ -67,7 +60,7 @@ impl Socket {
         Ok(answers.iter().filter_map(|answer| parse_address(answer)).collect())
     }
 
-    /// Moves a device into the network namespace of process `pid`, and names it there.
+    /// Moves a device into the network namespace of process `pid`, with a new name.
     pub(super) fn move_to(&self, device: i32, pid: i32, name: &str) -> Result<(), Error> {
         let mut body = link(device, 0);
         attribute(&mut body, libc::IFLA_NET_NS_PID, &pid.to_ne_bytes());
@@ -112,13 +105,13 @@ impl Socket {
         // The sequence number and our port: one request at a time, on a socket of its own.
         request.extend([0; 8]);
         request.extend(body);
-        send(self.0.as_raw_fd(), &request, MsgFlags::empty()).during(call)?;
+        send(self.0.as_raw_fd(), &request, MsgFlags::empty()).syscall(call)?;
         let mut answers = Vec::new();
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => continue,
-                received => received.during(call)?,
+                received => received.syscall(call)?,
             };
             for (kind, body) in messages(buffer.get(..length).unwrap_or_default()) {
                 match i32::from(kind) {
@@ -146,6 +139,14 @@ fn link(device: i32, flags: u32) -> Vec<u8> {
     body
 }
 
+fn parse_device(answer: &[u8]) -> Option<(i32, String)> {
+    let name = attributes(answer.get(LINK_HEADER..)?)
+        .find(|(kind, _)| *kind == libc::IFLA_IFNAME)
+        .map(|(_, name)| name.strip_suffix(&[0]).unwrap_or(name))?;
+    let index = i32::from_ne_bytes(answer.get(4..8)?.try_into().ok()?);
+    Some((index, String::from_utf8_lossy(name).into_owned()))
+}
+
 fn parse_address(answer: &[u8]) -> Option<RawAddress> {
     let (header, rest) = answer.split_at_checked(ADDRESS_HEADER)?;
     let [family, prefix, flags, scope, device @ ..] = header else { return None };
@@ -167,8 +168,8 @@ impl RawAddress {
     /// Whether it is meant to last and to be seen by others; and then what of it is its own.
     pub(super) fn lasting(mut self) -> Option<Self> {
         let lasts = self.flags & libc::IFA_F_PERMANENT != 0;
-        self.flags &= KEPT_FLAGS;
-        self.attributes.retain(|(kind, _)| KEPT_ATTRIBUTES.contains(kind));
+        self.flags &= CONFIGURED_FLAGS;
+        self.attributes.retain(|(kind, _)| RESTORED_ATTRIBUTES.contains(kind));
         (lasts && self.scope == libc::RT_SCOPE_UNIVERSE).then_some(self)
     }
 }
@@ -210,6 +211,15 @@ fn parts(mut rest: &[u8], header: Header) -> impl Iterator<Item = (u16, &[u8])> 
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, body))
     })
+}
+
+/// A datagram of the kernel's, read as each kind of answer.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(datagram: &[u8]) {
+    for (_, body) in messages(datagram) {
+        let _ = parse_device(body);
+        let _ = parse_address(body).and_then(RawAddress::lasting);
+    }
 }
 
 #[cfg(test)]

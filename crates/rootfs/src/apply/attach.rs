@@ -1,10 +1,13 @@
-//! Mounts: found or made, attached from descriptor to descriptor, then changed.
+//! Mounts: opened or created, attached from descriptor to descriptor, then changed.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use davit_sys::mount::Attr;
+use davit_sys::path::{Links, open_in_root};
+use davit_sys::{Error, OsContext};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -12,14 +15,11 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::fchdir;
-use sys::mount::Attr;
-use sys::path::{Links, open_in_root};
-use sys::{During, Error};
 
 use super::log::Log;
-use super::resolve::{Found, Missing, destination};
-use super::{Context, copy, filesystem, overlay};
-use crate::op::{Action, AtOnce, Change, Filesystem, Propagation, Setting, Target};
+use super::resolve::{Destination, FileKind, destination};
+use super::{Context, WRONG_PHASE, copy, filesystem, overlay};
+use crate::op::{Action, Change, ClassicMount, Filesystem, FsOption, Target};
 
 impl Context {
     pub(super) fn attach(&mut self, action: &Action) -> Result<(), Error> {
@@ -35,22 +35,23 @@ impl Context {
                 self.mount(filesystem, target, changes)
             }
             Action::Overlay { overlay, target, changes } => {
-                let made = overlay::make(overlay, &self.log)?;
-                self.attach_tree(made.as_fd(), target, changes)
+                let mount = overlay::create(overlay, &self.log)?;
+                self.attach_tree(mount.as_fd(), target, changes)
             }
-            Action::OldMount { fstype, source, flags, data, target, changes } => {
-                self.old_mount((fstype, source, data), *flags, target)?;
+            Action::LegacyMount { fstype, source, flags, data, target, changes } => {
+                self.legacy_mount((fstype, source, data), *flags, target)?;
                 self.remount(target, None, changes)
             }
             Action::Remount { target, settings, changes } => {
                 self.remount(target, settings.as_deref(), changes)
             }
             Action::Unmount(target) => self.unmount(target),
-            _ => Ok(()),
+            _ => Err(WRONG_PHASE),
         }
     }
 
-    /// umount2(2) takes a name alone: here it is one in the working directory, and no link.
+    /// umount2(2) takes a path, so this is a name in the working directory, without following
+    /// links.
     fn unmount(&mut self, target: &Target) -> Result<(), Error> {
         let path = Path::new(OsStr::from_bytes(target.path.as_bytes()));
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -60,10 +61,10 @@ impl Context {
             .map_err(|_| Error::new("umount2", Errno::EINVAL))?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let parent = open_in_root(self.root()?, &parent, flags, Links::Refuse)?;
-        fchdir(&parent).during("fchdir")?;
-        self.astray = true;
+        fchdir(&parent).syscall("fchdir")?;
+        self.cwd_in_container = true;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        umount2(name, flags).during("umount2")
+        umount2(name, flags).syscall("umount2")
     }
 
     fn attach_tree(
@@ -72,10 +73,9 @@ impl Context {
         target: &Target,
         changes: &[Change],
     ) -> Result<(), Error> {
-        let missing = || Ok(if is_directory(tree)? { Missing::Directory } else { Missing::File });
-        let found = destination(self.root()?, target, missing)?;
-        put(tree, found.fd.as_fd())?;
-        self.pile.add(found.fd);
+        let missing = || Ok(if is_directory(tree)? { FileKind::Directory } else { FileKind::File });
+        let destination = destination(self.root()?, target, missing)?;
+        put(tree, destination.fd.as_fd())?;
         change(tree, changes, &self.log)
     }
 
@@ -85,83 +85,81 @@ impl Context {
         target: &Target,
         changes: &[Change],
     ) -> Result<(), Error> {
-        let Found { fd, made } = destination(self.root()?, target, || Ok(Missing::Directory))?;
-        let done = wanted.at_once.as_ref().is_some_and(|at_once| {
-            self.mount_on(fd.as_fd(), wanted.source.as_deref(), &wanted.fstype, at_once).is_ok()
+        let Destination { fd, created } =
+            destination(self.root()?, target, || Ok(FileKind::Directory))?;
+        let done = wanted.mount2.as_ref().is_some_and(|mount2| {
+            self.mount_on(fd.as_fd(), wanted.source.as_deref(), &wanted.fstype, mount2).is_ok()
         });
-        // What has failed is done again in the way in which the kernel says what is wrong.
+        // After a failure it is repeated with fsopen(2), with which the kernel reports the reason.
         if !done {
-            self.mount_by_parts(wanted, fd.as_fd(), made, changes)?;
+            self.mount_with_fsopen(wanted, fd.as_fd(), created, changes)?;
         }
-        self.pile.add(fd);
         Ok(())
     }
 
-    fn mount_by_parts(
+    fn mount_with_fsopen(
         &self,
         wanted: &Filesystem,
         fd: BorrowedFd<'_>,
-        made: bool,
+        created: bool,
         changes: &[Change],
     ) -> Result<(), Error> {
-        let covered = (wanted.inherit_mode && !made).then_some(fd);
-        let mount = filesystem::make(wanted, covered, &self.log, &self.pile)?;
-        if wanted.copy_up && !made {
+        let covered = (wanted.inherit_mode && !created).then_some(fd);
+        let mount = filesystem::create(wanted, covered, &self.log)?;
+        if wanted.copy_up && !created {
             copy::tree(fd, mount.as_fd())?;
         }
         put(mount.as_fd(), fd)?;
-        change(mount.as_fd(), changes, &self.log)?;
-        self.pile.add(mount);
-        Ok(())
+        change(mount.as_fd(), changes, &self.log)
     }
 
-    /// mount(2) takes its target by name alone: the name here is `.`.
+    /// mount(2) takes a path, so the target is the working directory.
     fn mount_on(
         &mut self,
         target: BorrowedFd<'_>,
         source: Option<&CStr>,
         fstype: &CStr,
-        AtOnce { flags, data }: &AtOnce,
+        ClassicMount { flags, data }: &ClassicMount,
     ) -> Result<(), Error> {
-        fchdir(target).during("fchdir")?;
-        self.astray = true;
+        fchdir(target).syscall("fchdir")?;
+        self.cwd_in_container = true;
         let flags = MsFlags::from_bits_retain(*flags);
-        mount(source, c".", Some(fstype), flags, Some(data.as_c_str())).during("mount")
+        mount(source, c".", Some(fstype), flags, Some(data.as_c_str())).syscall("mount")
     }
 
-    fn old_mount(
+    fn legacy_mount(
         &mut self,
         (fstype, source, data): (&CStr, &CStr, &CStr),
         flags: u64,
         target: &Target,
     ) -> Result<(), Error> {
-        let found = destination(self.root()?, target, || Ok(Missing::Directory))?;
-        let at_once = AtOnce { flags, data: data.to_owned() };
-        self.mount_on(found.fd.as_fd(), Some(source), fstype, &at_once)
+        let destination = destination(self.root()?, target, || Ok(FileKind::Directory))?;
+        let mount2 = ClassicMount { flags, data: data.to_owned() };
+        self.mount_on(destination.fd.as_fd(), Some(source), fstype, &mount2)
     }
 
     fn remount(
         &self,
         target: &Target,
-        settings: Option<&[Setting]>,
+        settings: Option<&[FsOption]>,
         changes: &[Change],
     ) -> Result<(), Error> {
         if settings.is_none() && changes.is_empty() {
             return Ok(());
         }
-        let gone = || Err(Error::new("openat2", Errno::ENOENT));
-        let found = destination(self.root()?, target, gone)?;
+        let missing = || Err(Error::new("openat2", Errno::ENOENT));
+        let destination = destination(self.root()?, target, missing)?;
         if let Some(settings) = settings {
-            filesystem::reconfigure(found.fd.as_fd(), settings, &self.log)?;
+            filesystem::reconfigure(destination.fd.as_fd(), settings, &self.log)?;
         }
-        change(found.fd.as_fd(), changes, &self.log)
+        change(destination.fd.as_fd(), changes, &self.log)
     }
 }
 
-/// Attaches a mount. The kernel says EINVAL for a directory on a file; ENOTDIR is what mount(2)
-/// says, and what people and engines understand.
+/// Attaches a mount. A directory on a file is EINVAL here, and is reported as ENOTDIR, as by
+/// mount(2): users and engines know that.
 pub(super) fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Error> {
-    let result = sys::mount::move_mount(mount, target);
+    let result = davit_sys::mount::move_mount(mount, target);
     if result.is_err_and(|error| error.errno == Errno::EINVAL)
         && is_directory(mount)? != is_directory(target)?
     {
@@ -171,13 +169,13 @@ pub(super) fn put(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), E
 }
 
 pub(super) fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Error> {
-    let mode = fstat(fd).during("fstat")?.st_mode;
+    let mode = fstat(fd).syscall("fstat")?.st_mode;
     Ok(SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
 fn require_procfs(tree: BorrowedFd<'_>) -> Result<(), Error> {
-    if fstatfs(tree).during("fstatfs")?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(Error::new("the source is no procfs: open_tree", Errno::EINVAL));
+    if fstatfs(tree).syscall("fstatfs")?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Error::new("the source is not a procfs: open_tree", Errno::EINVAL));
     }
     Ok(())
 }
@@ -185,21 +183,21 @@ fn require_procfs(tree: BorrowedFd<'_>) -> Result<(), Error> {
 /// Changes attributes and propagation of a mount.
 pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change], log: &Log) -> Result<(), Error> {
     changes.iter().try_for_each(|change| {
-        let wanted = kernel_change(change);
-        let set = |wanted| sys::mount::mount_setattr(mount, c"", change.recursive, wanted);
+        let wanted = change.attr();
+        let set = |wanted| davit_sys::mount::mount_setattr(mount, c"", change.recursive, wanted);
         match set(&wanted) {
             Err(error) if error.errno == Errno::EPERM => {
-                let kept = keep_locked(mount, &wanted)?;
-                if kept == wanted { Err(error) } else { set(&kept) }
+                let unlocked = without_locked(mount, &wanted)?;
+                if unlocked == wanted { Err(error) } else { set(&unlocked) }
             }
             result => result,
         }
-        .inspect_err(|_| log.locked(&protections_taken(mount, wanted.clear)))
+        .inspect_err(|_| log.locked(&cleared_protections(mount, wanted.clear)))
     })
 }
 
-/// The protections that a mount has and that are to be taken from it.
-fn protections_taken(mount: BorrowedFd<'_>, clear: Attr) -> Vec<&'static str> {
+/// The protections that a mount has and that the change would clear.
+fn cleared_protections(mount: BorrowedFd<'_>, clear: Attr) -> Vec<&'static str> {
     let held = fstatvfs(mount).map_or(FsFlags::empty(), |vfs| vfs.flags());
     let taken = |(flag, attr, _): &&(FsFlags, Attr, _)| {
         held.contains(*flag) && clear.bits() & attr.bits() != 0
@@ -207,42 +205,24 @@ fn protections_taken(mount: BorrowedFd<'_>, clear: Attr) -> Vec<&'static str> {
     PROTECTIONS.iter().filter(taken).map(|(.., name)| *name).collect()
 }
 
-/// What a mount protects the host from, and an engine does not ask to be without by habit.
+/// Flags that protect the host, and that engines do not clear without a reason.
 const PROTECTIONS: [(FsFlags, Attr, &str); 3] = [
     (FsFlags::ST_NOSUID, Attr::NOSUID, "nosuid"),
     (FsFlags::ST_NODEV, Attr::NODEV, "nodev"),
     (FsFlags::ST_NOEXEC, Attr::NOEXEC, "noexec"),
 ];
 
-fn kernel_change(change: &Change) -> sys::mount::Change {
-    sys::mount::Change {
-        set: Attr::from_bits(change.set),
-        clear: Attr::from_bits(change.clear),
-        propagation: change.propagation.map(kernel_propagation),
-    }
-}
-
-pub(super) fn kernel_propagation(propagation: Propagation) -> sys::mount::Propagation {
-    match propagation {
-        Propagation::Shared => sys::mount::Propagation::Shared,
-        Propagation::Slave => sys::mount::Propagation::Slave,
-        Propagation::Private => sys::mount::Propagation::Private,
-        Propagation::Unbindable => sys::mount::Propagation::Unbindable,
-    }
-}
-
-/// The change without what engines ask for by habit and a mount namespace of less privilege may
-/// not do: make writable what came read-only, or touch access times (mount_namespaces(7),
-/// "Restrictions").
-fn keep_locked(
+/// The change without parts that engines always request and that a less privileged mount namespace
+/// may not do: clearing read-only, or changing access times (mount_namespaces(7), "Restrictions").
+fn without_locked(
     mount: BorrowedFd<'_>,
-    wanted: &sys::mount::Change,
-) -> Result<sys::mount::Change, Error> {
-    let flags = fstatvfs(mount).during("fstatvfs")?.flags();
+    wanted: &davit_sys::mount::Change,
+) -> Result<davit_sys::mount::Change, Error> {
+    let flags = fstatvfs(mount).syscall("fstatvfs")?.flags();
     let pairs = [(FsFlags::ST_RDONLY, Attr::RDONLY), (FsFlags::ST_NODIRATIME, Attr::NODIRATIME)];
     let held = pairs.iter().filter(|(flag, _)| flags.contains(*flag));
     let held = held.fold(Attr::ATIME, |all, (_, attr)| all | *attr);
     let set = Attr::from_bits(wanted.set.bits() & !Attr::ATIME.bits());
     let clear = Attr::from_bits(wanted.clear.bits() & !held.bits());
-    Ok(sys::mount::Change { set, clear, ..*wanted })
+    Ok(davit_sys::mount::Change { set, clear, ..*wanted })
 }

@@ -1,22 +1,24 @@
-//! Device nodes and links, made in a directory that was opened inside the root.
+//! Device nodes and symbolic links, created in a directory that was opened inside the root.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use davit_sys::mount::Attr;
+use davit_sys::path::{Links, open_in_root};
+use davit_sys::{Error, OsContext};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
-use sys::path::{Links, open_in_root};
-use sys::{During, Error};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchdir, fchownat, symlinkat, unlinkat};
 
 use super::attach::put;
-use super::resolve::{Missing, destination, make_file};
-use super::{Context, clone_path};
-use crate::op::{Action, Device, Target};
+use super::resolve::{FileKind, create_file, destination};
+use super::{Context, WRONG_PHASE, root};
+use crate::op::{Action, Device, NewNode, Target};
 
 impl Context {
-    pub(super) fn make(&mut self, action: &Action) -> Result<(), Error> {
+    pub(super) fn make_node(&mut self, action: &Action) -> Result<(), Error> {
         match action {
             Action::Symlink { directory, name, points_to, replace } => {
                 link(self.directory(directory)?, name, points_to, *replace)
@@ -24,21 +26,47 @@ impl Context {
             Action::Node { directory, name, device, mode, uid, gid } => {
                 let directory = self.directory(directory)?;
                 node(directory, name, *device, *mode)?;
-                own(directory, name, *uid, *gid)
+                set_owner(directory, name, *uid, *gid)
             }
-            Action::BindNode { source, directory, name, device } => {
-                bind(self.directory(directory)?, name, source, *device)
+            Action::AttachNodes { slot } => {
+                let root = root::directory(c"/")?;
+                davit_sys::mount::move_mount(self.slots.get(*slot)?, root.as_fd())
             }
-            _ => Ok(()),
+            Action::DetachNodes { slot } => {
+                let tmpfs = self.slots.take(*slot)?;
+                fchdir(&tmpfs).syscall("fchdir")?;
+                self.cwd_in_container = true;
+                umount2(c".", MntFlags::MNT_DETACH).syscall("umount2")
+            }
+            Action::BindNode { made, source, directory, name, device } => {
+                let node = self.node(made.as_ref(), source)?;
+                bind(self.directory(directory)?, name, &node, *device)
+            }
+            _ => Err(WRONG_PHASE),
         }
     }
 
-    /// Nodes come many to a directory: it is looked up once.
+    /// A detached copy of the node that was created outside, or else of the host's.
+    fn node(&self, made: Option<&(u16, CString)>, source: &CStr) -> Result<OwnedFd, Error> {
+        // As in crun: a node is neither a program nor a directory of programs.
+        let change =
+            davit_sys::mount::Change { set: Attr::NOSUID | Attr::NOEXEC, ..Default::default() };
+        if let Some((slot, name)) = made {
+            let tmpfs = self.slots.get(*slot)?;
+            match davit_sys::mount::clone_changed_tree(tmpfs, name, false, &change) {
+                Err(Error { errno: Errno::ENOENT, .. }) => {}
+                copied => return copied,
+            }
+        }
+        davit_sys::mount::clone_changed_tree(AT_FDCWD, source, false, &change)
+    }
+
+    /// The directory of a node. Many nodes have the same: it is looked up once.
     fn directory(&mut self, target: &Target) -> Result<BorrowedFd<'_>, Error> {
-        let known = self.directory.take().filter(|(path, _)| *path == target.path);
-        let fd = match known {
+        let cached = self.directory.take().filter(|(path, _)| *path == target.path);
+        let fd = match cached {
             Some((_, fd)) => fd,
-            None => destination(self.root()?, target, || Ok(Missing::Directory))?.fd,
+            None => destination(self.root()?, target, || Ok(FileKind::Directory))?.fd,
         };
         let (_, fd): &(_, OwnedFd) = self.directory.insert((target.path.clone(), fd));
         Ok(fd.as_fd())
@@ -53,11 +81,11 @@ fn link(
 ) -> Result<(), Error> {
     match symlinkat(points_to, directory, name) {
         Err(Errno::EEXIST) if replace => {
-            unlinkat(directory, name, UnlinkatFlags::NoRemoveDir).during("unlinkat")?;
-            symlinkat(points_to, directory, name).during("symlinkat")
+            unlinkat(directory, name, UnlinkatFlags::NoRemoveDir).syscall("unlinkat")?;
+            symlinkat(points_to, directory, name).syscall("symlinkat")
         }
         Err(Errno::EEXIST) => Ok(()),
-        result => result.during("symlinkat"),
+        result => result.syscall("symlinkat"),
     }
 }
 
@@ -70,42 +98,62 @@ fn node(directory: BorrowedFd<'_>, name: &CStr, device: Device, mode: u32) -> Re
             if is(there.as_fd(), device)? {
                 return Ok(());
             }
-            Err(Error::new("something else is there: mknodat", Errno::EEXIST))
+            Err(Error::new("another file exists: mknodat", Errno::EEXIST))
         }
-        result => result.during("mknodat"),
+        result => result.syscall("mknodat"),
     }
 }
 
-fn own(directory: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<(), Error> {
+fn set_owner(directory: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<(), Error> {
     if (uid, gid) == (0, 0) {
         return Ok(());
     }
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).during("fchownat")
+    fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).syscall("fchownat")
+}
+
+/// A tmpfs with these nodes, named by their indexes. A node that the device cgroup of the runtime
+/// forbids to create is left out.
+pub(super) fn make_nodes(nodes: &[NewNode]) -> Result<OwnedFd, Error> {
+    let context = davit_sys::mount::fsopen(c"tmpfs")?;
+    // The container's root user looks up nodes in it as an unprivileged user.
+    davit_sys::mount::fsconfig_string(context.as_fd(), c"mode", c"711")?;
+    davit_sys::mount::fsconfig_create(context.as_fd())?;
+    let tmpfs = davit_sys::mount::fsmount(context.as_fd(), Attr::NOSUID | Attr::NOEXEC)?;
+    for (index, made) in nodes.iter().enumerate() {
+        let name =
+            CString::new(index.to_string()).map_err(|_| Error::new("mknodat", Errno::EINVAL))?;
+        match node(tmpfs.as_fd(), &name, made.device, made.mode) {
+            Err(Error { errno: Errno::EPERM, .. }) => continue,
+            done => done?,
+        }
+        set_owner(tmpfs.as_fd(), &name, made.uid, made.gid)?;
+    }
+    Ok(tmpfs)
 }
 
 fn bind(
     directory: BorrowedFd<'_>,
     name: &CStr,
-    source: &CStr,
+    tree: &OwnedFd,
     device: Device,
 ) -> Result<(), Error> {
-    let tree = clone_path(source, false)?;
     if !is(tree.as_fd(), device)? {
         return Err(Error::new("the host's node is another device: open_tree", Errno::ENODEV));
     }
-    match make_file(directory, name, 0o600) {
+    match create_file(directory, name, 0o600) {
         Err(error) if error.errno != Errno::EEXIST => return Err(error),
         _ => {}
     }
-    // The last component may have been a link: then ELOOP, not a mount where it points to.
+    // If the last component is a symbolic link this fails with ELOOP, instead of a mount on its
+    // target.
     let target = open_in_root(directory, name, OFlag::O_PATH, Links::Refuse)?;
     put(tree.as_fd(), target.as_fd())
 }
 
-/// Whether an open file is this very device.
+/// Whether an open file is this device.
 pub(super) fn is(fd: BorrowedFd<'_>, device: Device) -> Result<bool, Error> {
-    let stat = fstat(fd).during("fstat")?;
+    let stat = fstat(fd).syscall("fstat")?;
     let same_kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind(device);
     Ok(same_kind && (device == Device::Fifo || stat.st_rdev == number(device)))
 }

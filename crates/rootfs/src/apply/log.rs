@@ -1,18 +1,18 @@
-//! What a file system says about its own failure: the messages of a context (fsopen(2)).
+//! The messages of a file system about a failure, read from its context (fsopen(2)).
 
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
+use davit_sys::Error;
 use nix::unistd::read;
-use sys::Error;
 
 /// The messages of the last context that failed.
 #[derive(Debug, Default)]
 pub(super) struct Log(RefCell<String>);
 
 impl Log {
-    /// Does `work` with a context, and keeps its messages where that fails.
+    /// Runs `work` with a context, and stores its messages if that fails.
     pub(super) fn watch<T>(
         &self,
         context: BorrowedFd<'_>,
@@ -20,24 +20,24 @@ impl Log {
     ) -> Result<T, Error> {
         self.0.replace(String::new());
         work().inspect_err(|_| {
-            let said = messages(context);
-            if !said.is_empty() {
-                self.0.replace(said);
+            let text = messages(context);
+            if !text.is_empty() {
+                self.0.replace(text);
             }
         })
     }
 
-    /// Keeps what was being set, for a file system that says nothing by itself.
+    /// Stores the option that was refused, for a file system without messages.
     pub(super) fn name(&self, key: &CStr, value: &CStr) {
         self.0.replace(format!("{}={:?}", key.to_string_lossy(), value.to_string_lossy()));
     }
 
-    /// Keeps the type that the kernel does not have.
+    /// Stores the unknown file system type.
     pub(super) fn unknown_type(&self, fstype: &CStr) {
         self.0.replace(format!("file system type {:?}", fstype.to_string_lossy()));
     }
 
-    /// Keeps the flags that a mount came with, and that this user may not take from it.
+    /// Stores the flags of a mount that this user may not clear.
     pub(super) fn locked(&self, flags: &[&str]) {
         if !flags.is_empty() {
             let verb = if flags.len() == 1 { "is" } else { "are" };
@@ -51,7 +51,8 @@ impl Log {
     }
 }
 
-/// Each read gives one message, such as `e tmpfs: Unknown parameter 'x'`; the letter is its level.
+/// Each read returns one message, such as `e tmpfs: Unknown parameter 'x'`; the letter is its
+/// level.
 fn messages(context: BorrowedFd<'_>) -> String {
     let mut all: Vec<String> = Vec::new();
     let mut buffer = [0; 256];

@@ -1,5 +1,5 @@
-//! The operations, done: system calls, and no choices but "it is not there", "not known yet" and "failed:
-//! once more, by the way on which the kernel says why".
+//! Performing the operations: system calls, with no choices except "does not exist", "not supported
+//! by this kernel", and "failed: repeat with the calls that report why".
 
 mod attach;
 mod console;
@@ -16,29 +16,30 @@ mod root;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use davit_sys::path::{Links, open_in_root};
+use davit_sys::{Error, Failure, OsContext, Slots};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::chdir;
-use sys::{During, Error, Failure, Pile, Slots};
 
 use self::log::Log;
 pub(crate) use self::root::directory;
 use crate::op::{Action, Op, Phase, Source};
 
-/// What operations leave for later ones.
+/// The state that operations leave for later ones.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// Descriptors that cross between operations, and between processes.
+    /// Descriptors that are passed between operations, and between processes.
     pub slots: Slots,
     root: Option<OwnedFd>,
-    /// The directory that was last used for a node or a link, until a mount may have covered it.
+    /// The directory that was last used for a node or a link, until a mount may cover it.
     directory: Option<(CString, OwnedFd)>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     log: Log,
-    pile: Pile,
-    /// Whether the working directory is one of the container's.
-    astray: bool,
+    /// Whether the working directory lies in the container and must be reset.
+    cwd_in_container: bool,
 }
 
 impl Context {
@@ -51,12 +52,12 @@ impl Context {
     /// The container's root.
     ///
     /// # Errors
-    /// EBADF while there is none.
+    /// EBADF before there is one.
     pub fn root(&self) -> Result<BorrowedFd<'_>, Error> {
         self.root.as_ref().map(AsFd::as_fd).ok_or(Error::new("container's root", Errno::EBADF))
     }
 
-    /// What a file system said about the failure that ended [`apply`]; often nothing.
+    /// The messages of the file system about the failure of [`apply`]; often empty.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
@@ -64,13 +65,17 @@ impl Context {
 
     fn tree(&mut self, source: &Source, recursive: bool) -> Result<OwnedFd, Error> {
         match source {
+            Source::Inside(path) => {
+                let source = open_in_root(self.root()?, path, OFlag::O_PATH, Links::Follow)?;
+                davit_sys::mount::clone_tree(source.as_fd(), c"", recursive)
+            }
             Source::Path(path) => clone_path(path, recursive),
-            // mountinfo lists mounts by their ids, in the order they were made (Linux 6.8). A
-            // second copy makes that the order of the configuration, where the kernel copies what
-            // is not attached (Linux 6.15).
+            // mountinfo lists mounts by id, in the order of their creation (Linux 6.8). A second
+            // copy makes that the order of config.json, if the kernel can copy detached mounts
+            // (Linux 6.15).
             Source::Slot(slot) => {
                 let tree = self.slots.take(*slot)?;
-                Ok(sys::mount::clone_tree(tree.as_fd(), c"", recursive).unwrap_or(tree))
+                Ok(davit_sys::mount::clone_tree(tree.as_fd(), c"", recursive).unwrap_or(tree))
             }
         }
     }
@@ -78,49 +83,74 @@ impl Context {
 
 /// A detached copy of the mount at a path of the host.
 fn clone_path(path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
-    sys::mount::clone_tree(nix::fcntl::AT_FDCWD, path, recursive)
+    davit_sys::mount::clone_tree(nix::fcntl::AT_FDCWD, path, recursive)
 }
 
-/// Does the operations in their order. Between two calls the context keeps what the next needs.
+/// Performs the operations in order. The context keeps state from one call to the next.
 ///
 /// # Errors
-/// The index in `ops` of the first that failed, and the system call.
+/// The index in `ops` of the operation that failed, and the system call.
 pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
-    // Every mode below is written out; a mask would only take bits away from device nodes.
-    let makes_files = ops.iter().any(|op| op.phase() == Phase::Build);
+    // All modes are explicit; a umask would only remove bits of device nodes.
+    let makes_files = ops
+        .iter()
+        .any(|op| op.phase() == Phase::Build || matches!(op.action, Action::MakeNodes { .. }));
     let mask = makes_files.then(|| umask(Mode::empty()));
     let result = ops.iter().enumerate().try_for_each(|(index, op)| {
-        context.do_one(&op.action).map_err(|error| Failure::new(index, error))
+        davit_sys::trace::operation("rootfs", op, || context.perform(&op.action))
+            .map_err(|error| Failure::new(index, error))
     });
     if let Some(mask) = mask {
         umask(mask);
     }
     result?;
-    context.tidy().map_err(|error| Failure::new(ops.len().saturating_sub(1), error))
+    context.reset_cwd().map_err(|error| Failure::new(ops.len().saturating_sub(1), error))
 }
 
+/// An operation in the wrong phase, which planning does not produce.
+const WRONG_PHASE: Error = Error::new("operation in the wrong phase", Errno::ENOSYS);
+
 impl Context {
-    /// Leaves nothing of the container's to whatever comes next: no directory and no descriptor.
-    fn tidy(&mut self) -> Result<(), Error> {
-        self.pile.close();
-        if std::mem::take(&mut self.astray) { chdir(c"/").during("chdir") } else { Ok(()) }
+    /// Leaves a working directory that lies in the container.
+    fn reset_cwd(&mut self) -> Result<(), Error> {
+        match std::mem::take(&mut self.cwd_in_container) {
+            true => chdir(c"/").syscall("chdir"),
+            false => Ok(()),
+        }
     }
 
-    fn do_one(&mut self, action: &Action) -> Result<(), Error> {
+    fn perform(&mut self, action: &Action) -> Result<(), Error> {
+        match action.phase() {
+            Phase::Outside => self.open_source(action),
+            Phase::Build => self.build(action),
+            Phase::Enter => self.enter(action),
+        }
+    }
+
+    fn open_source(&mut self, action: &Action) -> Result<(), Error> {
         match action {
-            Action::MapIds { tree, recursive, uids, gids } => {
-                id_maps::map(self.slots.get(*tree)?, *recursive, uids, gids)
+            Action::MapIds { tree, recursive, maps } => self.map_ids(*tree, *recursive, maps),
+            Action::MakeNodes { slot, nodes } => {
+                let tmpfs = devices::make_nodes(nodes)?;
+                self.slots.put(*slot, tmpfs);
+                Ok(())
             }
             Action::CloneSource { path, recursive, slot } => {
                 let tree = clone_path(path, *recursive)?;
                 self.slots.put(*slot, tree);
                 Ok(())
             }
-            Action::Contain(propagation) => root::contain(*propagation),
+            _ => Err(WRONG_PHASE),
+        }
+    }
+
+    fn build(&mut self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::SetPropagation(propagation) => root::set_propagation(*propagation),
             Action::Root { source, recursive, at, changes } => {
                 let tree = self.tree(source, *recursive)?;
                 attach::change(tree.as_fd(), changes, &self.log)?;
-                root::place(tree.as_fd(), at)?;
+                root::attach(tree.as_fd(), at)?;
                 self.root = Some(tree);
                 Ok(())
             }
@@ -135,25 +165,17 @@ impl Context {
             Action::Bind { .. }
             | Action::Mount { .. }
             | Action::Overlay { .. }
-            | Action::OldMount { .. }
+            | Action::LegacyMount { .. }
             | Action::Remount { .. }
             | Action::Unmount(_) => {
                 self.directory = None;
                 self.attach(action)
             }
-            Action::Symlink { .. } | Action::Node { .. } | Action::BindNode { .. } => {
-                self.make(action)
+            Action::Console { size, master, terminal, policy } => {
+                self.console(*size, *master, *terminal, *policy)
             }
-            Action::Console { size, master, terminal } => self.console(*size, *master, *terminal),
             Action::Terminal { size, master, terminal } => self.terminal(*size, *master, *terminal),
-            Action::Hide(_)
-            | Action::Pivot
-            | Action::Chroot { .. }
-            | Action::ReadOnlyMount(_)
-            | Action::Mask(_)
-            | Action::ReadOnlyPath(_)
-            | Action::ReadOnlyRoot
-            | Action::Propagate { .. } => self.enter(action),
+            _ => self.make_node(action),
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Overlays: one layer at a time where the kernel can (Linux 6.8), else in one string.
+//! Overlays: configured layer by layer if the kernel can (Linux 6.8), else with one string.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use davit_sys::mount::{self, Attr, Change};
+use davit_sys::{Error, OsContext};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{SysconfVar, chdir, fchdir, sysconf};
-use sys::mount::{self, Attr, Change};
-use sys::{During, Error};
 
 use super::filesystem::{configure, set};
 use super::log::Log;
-use crate::op::{Overlay, Setting};
+use crate::op::{FsOption, Overlay};
 
 /// A detached mount of a new overlay.
-pub(super) fn make(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Error> {
+pub(super) fn create(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Error> {
     match layer_by_layer(wanted, log) {
-        // The kernel does not know `lowerdir+`, or a path is longer than fsconfig(2) takes.
+        // The kernel does not have `lowerdir+`, or a path is too long for fsconfig(2).
         Err(error) if error.errno == Errno::EINVAL => {
-            let bench = Workbench::set_up()?;
-            let made = in_one_string(wanted)?;
-            bench.clear()?;
-            Ok(made)
+            let scratch = ScratchTmpfs::enter()?;
+            let overlay = in_one_string(wanted)?;
+            scratch.leave()?;
+            Ok(overlay)
         }
         result => result,
     }
@@ -46,22 +46,22 @@ pub(super) fn layer_by_layer(wanted: &Overlay, log: &Log) -> Result<OwnedFd, Err
     })
 }
 
-/// mount(2) on a directory of the workbench that the caller has set up, and a copy of that mount.
+/// Mounts it with mount(2) on a directory of the scratch tmpfs, and copies that mount.
 pub(super) fn in_one_string(wanted: &Overlay) -> Result<OwnedFd, Error> {
-    const PLACE: &CStr = c"merged";
+    const MERGED: &CStr = c"merged";
     let data = one_string(wanted)?;
-    mkdirat(AT_FDCWD, PLACE, Mode::from_bits_truncate(0o700)).during("mkdirat")?;
+    mkdirat(AT_FDCWD, MERGED, Mode::from_bits_truncate(0o700)).syscall("mkdirat")?;
     let source = wanted.source.as_deref().unwrap_or(c"overlay");
-    mount(Some(source), PLACE, Some(c"overlay"), MsFlags::empty(), Some(data.as_c_str()))
-        .during("mount")?;
-    let copy = mount::clone_tree(AT_FDCWD, PLACE, false)?;
+    mount(Some(source), MERGED, Some(c"overlay"), MsFlags::empty(), Some(data.as_c_str()))
+        .syscall("mount")?;
+    let copy = mount::clone_tree(AT_FDCWD, MERGED, false)?;
     let change = Change { set: Attr::from_bits(wanted.attributes), ..Change::default() };
     mount::mount_setattr(copy.as_fd(), c"", false, &change)?;
-    umount2(PLACE, MntFlags::MNT_DETACH).during("umount2")?;
+    umount2(MERGED, MntFlags::MNT_DETACH).syscall("umount2")?;
     Ok(copy)
 }
 
-/// All options with commas between them. The kernel would cut off what is beyond a page.
+/// All options, separated by commas. The kernel would truncate them after a page.
 fn one_string(wanted: &Overlay) -> Result<CString, Error> {
     let mut data = b"lowerdir=".to_vec();
     for (index, layer) in wanted.layers.iter().enumerate() {
@@ -75,8 +75,8 @@ fn one_string(wanted: &Overlay) -> Result<CString, Error> {
     for setting in &wanted.settings {
         data.push(b',');
         match setting {
-            Setting::Flag(name) => data.extend(name.as_bytes()),
-            Setting::Text(name, value) => {
+            FsOption::Flag(name) => data.extend(name.as_bytes()),
+            FsOption::Text(name, value) => {
                 data.extend(name.as_bytes());
                 data.push(b'=');
                 data.extend(value.as_bytes());
@@ -100,26 +100,26 @@ fn escape(path: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-/// A tmpfs over `/` that is the working directory meanwhile: what overlayfs needs (directories of
-/// its own, on a mount of this namespace, found by a path) without a path that anyone else sees.
-/// Absolute paths still begin in the root below it.
-pub(super) struct Workbench(());
+/// A tmpfs over `/` that is the working directory for now: overlayfs needs directories on a mount
+/// of this namespace that have a path, and these are not visible to other processes. Absolute paths
+/// still start in the root below it.
+pub(super) struct ScratchTmpfs(());
 
-impl Workbench {
-    pub(super) fn set_up() -> Result<Self, Error> {
+impl ScratchTmpfs {
+    pub(super) fn enter() -> Result<Self, Error> {
         let context = mount::fsopen(c"tmpfs")?;
         mount::fsconfig_string(context.as_fd(), c"mode", c"700")?;
         mount::fsconfig_create(context.as_fd())?;
         let tmpfs = mount::fsmount(context.as_fd(), Attr::NOSUID | Attr::NODEV)?;
-        let root = open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).during("open")?;
+        let root = open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).syscall("open")?;
         mount::move_mount(tmpfs.as_fd(), root.as_fd())?;
-        fchdir(&tmpfs).during("fchdir")?;
+        fchdir(&tmpfs).syscall("fchdir")?;
         Ok(Self(()))
     }
 
-    /// Lets go of the tmpfs; an overlay keeps what it uses of it.
-    pub(super) fn clear(self) -> Result<(), Error> {
-        umount2(c".", MntFlags::MNT_DETACH).during("umount2")?;
-        chdir(c"/").during("chdir")
+    /// Unmounts the tmpfs; an overlay keeps using its directories.
+    pub(super) fn leave(self) -> Result<(), Error> {
+        umount2(c".", MntFlags::MNT_DETACH).syscall("umount2")?;
+        chdir(c"/").syscall("chdir")
     }
 }

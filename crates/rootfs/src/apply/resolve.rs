@@ -1,54 +1,62 @@
-//! Finds a destination inside the container's root, and makes what is missing of it.
+//! Finds a destination inside the container's root, and creates its missing components.
 //!
-//! Nothing here trusts the root: every lookup is openat2(2) from a descriptor, and whatever is
-//! made is made in a directory that was opened before.
+//! Nothing here trusts the root: every lookup is openat2(2) from a descriptor, and files are
+//! created in a directory that is open already.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
+use davit_sys::path::{Links, open_in_root};
+use davit_sys::{Error, OsContext};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use sys::path::{Links, open_in_root};
-use sys::{During, Error};
 
-use crate::op::{Rule, Target};
+use crate::op::{LookupPolicy, Target};
 
-/// What to make where the destination does not exist.
+/// The kind of file to create if the destination does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(super) enum FileKind {
     Directory,
     File,
 }
 
 /// A destination, opened with `O_PATH`.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Destination {
     pub(super) fd: OwnedFd,
-    pub(super) made: bool,
+    pub(super) created: bool,
 }
 
-/// As many as the kernel follows in one lookup (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+impl LookupPolicy {
+    const fn follows_links(self) -> bool {
+        matches!(self, Self::OutsideProc | Self::Proc)
+    }
+}
 
-/// Opens a destination. `missing` says what to make of its last component, and is only asked
-/// where it is not there.
+/// Maximum number of symbolic links in one lookup, as in the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// Opens a destination, or creates it: `missing` returns the kind of its last component.
 pub(super) fn destination(
     root: BorrowedFd<'_>,
     target: &Target,
-    missing: impl FnOnce() -> Result<Missing, Error>,
-) -> Result<Found, Error> {
-    // Where the path meets no link it is what it says: the usual case is one system call.
+    missing: impl FnOnce() -> Result<FileKind, Error>,
+) -> Result<Destination, Error> {
+    // Without symbolic links on the way, which is the usual case, one system call is enough.
     match open_in_root(root, &target.path, OFlag::O_PATH, Links::Refuse) {
-        Ok(fd) => return Ok(Found { fd, made: false }),
+        Ok(fd) => return Ok(Destination { fd, created: false }),
+        Err(error) if error.errno == Errno::ENOENT && target.policy == LookupPolicy::MustExist => {
+            return Err(Error::new("the host's devtmpfs has no such file: openat2", error.errno));
+        }
         Err(error) if error.errno == Errno::ENOENT => {}
-        Err(error) if error.errno == Errno::ELOOP && target.rule != Rule::NoLinks => {
+        Err(error) if error.errno == Errno::ELOOP && target.policy.follows_links() => {
             match open_in_root(root, &target.path, OFlag::O_PATH, Links::Follow) {
                 Ok(fd) => {
-                    refuse_procfs(fd.as_fd(), target.rule)?;
-                    return Ok(Found { fd, made: false });
+                    refuse_procfs(fd.as_fd(), target.policy)?;
+                    return Ok(Destination { fd, created: false });
                 }
                 Err(error) if error.errno == Errno::ENOENT => {}
                 Err(error) => return Err(error),
@@ -57,106 +65,106 @@ pub(super) fn destination(
         Err(error) => return Err(error),
     }
     let missing = missing()?;
-    let fd = match make_last(root, &target.path, missing)? {
+    let fd = match create_last(root, &target.path, missing)? {
         Some(fd) => fd,
-        None => Walk::begin(root, target).finish(missing)?,
+        None => Walk::new(root, target).finish(missing)?,
     };
-    Ok(Found { fd, made: true })
+    Ok(Destination { fd, created: true })
 }
 
-/// Makes the last component where only that is missing, and no link is on the way to it.
-fn make_last(
+/// Creates the last component if only that is missing, and no symbolic link is on the way.
+fn create_last(
     root: BorrowedFd<'_>,
     path: &CStr,
-    missing: Missing,
+    missing: FileKind,
 ) -> Result<Option<OwnedFd>, Error> {
     let mut parts = path.to_bytes().rsplitn(2, |byte| *byte == b'/');
     let (name, parent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     if matches!(name, b"" | b"." | b"..") {
         return Ok(None);
     }
-    let name = plain(name.to_vec())?;
+    let name = c_string(name.to_vec())?;
     let opened;
     let directory = if parent.is_empty() {
         root
     } else {
-        let parent = plain(parent.to_vec())?;
+        let parent = c_string(parent.to_vec())?;
         match open_in_root(root, &parent, OFlag::O_PATH, Links::Refuse) {
             Ok(fd) => opened = fd,
             Err(_) => return Ok(None),
         }
         opened.as_fd()
     };
-    match make(directory, &name, missing) {
+    match create(directory, &name, missing) {
         Ok(()) => open_in_root(directory, &name, OFlag::O_PATH, Links::Refuse).map(Some),
-        // A link that points to nothing.
+        // A dangling symbolic link.
         Err(error) if error.errno == Errno::EEXIST => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn make(directory: BorrowedFd<'_>, name: &CStr, missing: Missing) -> Result<(), Error> {
+fn create(directory: BorrowedFd<'_>, name: &CStr, missing: FileKind) -> Result<(), Error> {
     match missing {
-        Missing::File => make_file(directory, name, 0o644),
-        Missing::Directory => {
-            mkdirat(directory, name, Mode::from_bits_truncate(0o755)).during("mkdirat")
+        FileKind::File => create_file(directory, name, 0o644),
+        FileKind::Directory => {
+            mkdirat(directory, name, Mode::from_bits_truncate(0o755)).syscall("mkdirat")
         }
     }
 }
 
-/// A link that leads into procfs would let the image choose which of its files is covered.
-fn refuse_procfs(fd: BorrowedFd<'_>, rule: Rule) -> Result<(), Error> {
-    let inside = || Ok(fstatfs(fd).during("fstatfs")?.filesystem_type() == PROC_SUPER_MAGIC);
-    if rule == Rule::OutsideProc && inside()? {
+/// With a link into procfs the image could choose the file of procfs that is covered.
+fn refuse_procfs(fd: BorrowedFd<'_>, policy: LookupPolicy) -> Result<(), Error> {
+    let inside = || Ok(fstatfs(fd).syscall("fstatfs")?.filesystem_type() == PROC_SUPER_MAGIC);
+    if policy == LookupPolicy::OutsideProc && inside()? {
         return Err(Error::new("a link leads into procfs: openat2", Errno::ELOOP));
     }
     Ok(())
 }
 
-/// A walk from the root, one component at a time, that makes what is missing. Links are followed
-/// to where they point even if nothing is there yet, as the other runtimes do.
+/// A lookup from the root, one component at a time, that creates missing components. Symbolic links
+/// are followed even if their target does not exist yet, as in other runtimes.
 struct Walk<'a> {
     root: BorrowedFd<'a>,
-    rule: Rule,
-    /// Where the walk is; `None` at the root.
+    policy: LookupPolicy,
+    /// The present directory; `None` at the root.
     here: Option<OwnedFd>,
-    /// The way from the root to `here`, without links.
-    way: Vec<CString>,
-    /// What is still to be walked, last component first.
+    /// The path from the root to `here`, without links.
+    path: Vec<CString>,
+    /// The remaining components, last one first.
     rest: Vec<CString>,
     links: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn begin(root: BorrowedFd<'a>, target: &Target) -> Self {
+    fn new(root: BorrowedFd<'a>, target: &Target) -> Self {
         let rest = components(target.path.as_bytes());
-        Self { root, rule: target.rule, here: None, way: Vec::new(), rest, links: 0 }
+        Self { root, policy: target.policy, here: None, path: Vec::new(), rest, links: 0 }
     }
 
     fn here(&self) -> BorrowedFd<'_> {
         self.here.as_ref().map_or(self.root, AsFd::as_fd)
     }
 
-    fn finish(&mut self, missing: Missing) -> Result<OwnedFd, Error> {
+    fn finish(&mut self, missing: FileKind) -> Result<OwnedFd, Error> {
         while let Some(name) = self.rest.pop() {
             if name.as_bytes() == b".." {
-                self.back()?;
+                self.go_up()?;
                 continue;
             }
             let fd = match self.open(&name) {
-                Err(error) if error.errno == Errno::ENOENT => self.make(&name, missing)?,
+                Err(error) if error.errno == Errno::ENOENT => self.create(&name, missing)?,
                 result => result?,
             };
-            let kind = SFlag::from_bits_truncate(fstat(&fd).during("fstat")?.st_mode);
+            let kind = SFlag::from_bits_truncate(fstat(&fd).syscall("fstat")?.st_mode);
             if kind & SFlag::S_IFMT == SFlag::S_IFLNK {
                 self.follow(fd.as_fd())?;
             } else {
-                self.way.push(name);
+                self.path.push(name);
                 self.here = Some(fd);
             }
         }
         if self.links > 0 {
-            refuse_procfs(self.here(), self.rule)?;
+            refuse_procfs(self.here(), self.policy)?;
         }
         match self.here.take() {
             Some(fd) => Ok(fd),
@@ -169,21 +177,21 @@ impl<'a> Walk<'a> {
         open_in_root(self.here(), name, flags, Links::Refuse)
     }
 
-    fn make(&self, name: &CStr, missing: Missing) -> Result<OwnedFd, Error> {
-        let missing = if self.rest.is_empty() { missing } else { Missing::Directory };
-        match make(self.here(), name, missing) {
+    fn create(&self, name: &CStr, missing: FileKind) -> Result<OwnedFd, Error> {
+        let missing = if self.rest.is_empty() { missing } else { FileKind::Directory };
+        match create(self.here(), name, missing) {
             Err(error) if error.errno != Errno::EEXIST => Err(error),
             _ => self.open(name),
         }
     }
 
-    fn back(&mut self) -> Result<(), Error> {
-        self.way.pop();
-        let names: Vec<&[u8]> = self.way.iter().map(|name| name.as_bytes()).collect();
+    fn go_up(&mut self) -> Result<(), Error> {
+        self.path.pop();
+        let names: Vec<&[u8]> = self.path.iter().map(|name| name.as_bytes()).collect();
         self.here = if names.is_empty() {
             None
         } else {
-            let path = plain(names.join(&b'/'))?;
+            let path = c_string(names.join(&b'/'))?;
             Some(open_in_root(self.root, &path, OFlag::O_PATH, Links::Refuse)?)
         };
         Ok(())
@@ -191,12 +199,12 @@ impl<'a> Walk<'a> {
 
     fn follow(&mut self, link: BorrowedFd<'_>) -> Result<(), Error> {
         self.links += 1;
-        if self.links > MOST_LINKS || self.rule == Rule::NoLinks {
+        if self.links > MAX_LINKS || !self.policy.follows_links() {
             return Err(Error::new("openat2", Errno::ELOOP));
         }
-        let points_to = readlinkat(link, c"").during("readlinkat")?;
+        let points_to = readlinkat(link, c"").syscall("readlinkat")?;
         if points_to.as_bytes().first() == Some(&b'/') {
-            self.way.clear();
+            self.path.clear();
             self.here = None;
         }
         self.rest.append(&mut components(points_to.as_bytes()));
@@ -204,7 +212,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The components of a path, last one first; a name from the kernel has no NUL in it.
+/// The components of a path, last one first. Names from the kernel have no NUL byte.
 fn components(path: &[u8]) -> Vec<CString> {
     let names = path.split(|byte| *byte == b'/');
     let names = names.filter(|name| !name.is_empty() && *name != b".");
@@ -213,14 +221,14 @@ fn components(path: &[u8]) -> Vec<CString> {
     names
 }
 
-fn plain(bytes: Vec<u8>) -> Result<CString, Error> {
+fn c_string(bytes: Vec<u8>) -> Result<CString, Error> {
     CString::new(bytes).map_err(|_| Error::new("openat2", Errno::EINVAL))
 }
 
-/// Makes an empty file that a mount can go over.
-pub(super) fn make_file(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<(), Error> {
+/// Creates an empty file as a mount point.
+pub(super) fn create_file(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<(), Error> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(directory, name, flags, Mode::from_bits_truncate(mode)).during("openat")?;
+    openat(directory, name, flags, Mode::from_bits_truncate(mode)).syscall("openat")?;
     Ok(())
 }
 
@@ -251,7 +259,7 @@ mod tests {
             }
             let Some(points_to) = links.get(&way.join("/")) else { continue };
             followed += 1;
-            if followed > MOST_LINKS {
+            if followed > MAX_LINKS {
                 return None;
             }
             way.pop();
@@ -263,10 +271,10 @@ mod tests {
         Some(way.join("/"))
     }
 
-    fn real(root: &Path, path: &str, rule: Rule) -> Result<String, Error> {
+    fn real(root: &Path, path: &str, policy: LookupPolicy) -> Result<String, Error> {
         let directory = File::open(root).unwrap();
-        let target = Target { path: CString::new(path).unwrap(), rule };
-        let found = destination(directory.as_fd(), &target, || Ok(Missing::Directory))?;
+        let target = Target { path: CString::new(path).unwrap(), policy };
+        let found = destination(directory.as_fd(), &target, || Ok(FileKind::Directory))?;
         let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found.fd));
         let place = fs::read_link(name).unwrap();
         let inside = place.strip_prefix(root.canonicalize().unwrap());
@@ -297,7 +305,7 @@ mod tests {
             let mut links = BTreeMap::new();
             for (place, points_to) in places {
                 let file = root.join(&place);
-                // Only directories that are none themselves lead to a link.
+                // A link is only reached through directories, not through other links.
                 let parent = place.rsplit_once('/').map(|(parent, _)| parent.to_owned());
                 if parent.as_ref().is_some_and(|parent| links.contains_key(parent)) {
                     continue;
@@ -307,7 +315,7 @@ mod tests {
                     links.insert(place, points_to);
                 }
             }
-            match (real(&root, &wanted, Rule::OutsideProc), model(&links, &wanted)) {
+            match (real(&root, &wanted, LookupPolicy::OutsideProc), model(&links, &wanted)) {
                 (Ok(place), Some(expected)) => prop_assert_eq!(place, expected),
                 (Err(error), None) => prop_assert_eq!(error.errno, Errno::ELOOP),
                 (real, model) => prop_assert!(false, "{:?} {:?}", real, model),
@@ -319,18 +327,18 @@ mod tests {
         #[test]
         fn without_links_the_rule_makes_no_difference(wanted in path()) {
             let scratch = tempfile::tempdir().unwrap();
-            let strict = real(scratch.path(), &wanted, Rule::NoLinks).unwrap();
-            prop_assert_eq!(strict, real(scratch.path(), &wanted, Rule::Proc).unwrap());
+            let strict = real(scratch.path(), &wanted, LookupPolicy::NoLinks).unwrap();
+            prop_assert_eq!(strict, real(scratch.path(), &wanted, LookupPolicy::Proc).unwrap());
         }
     }
 
     #[test]
-    fn no_link_is_followed_where_none_may_be() {
+    fn symbolic_links_are_refused_where_they_are_forbidden() {
         let scratch = tempfile::tempdir().unwrap();
         fs::create_dir(scratch.path().join("real")).unwrap();
         symlink("real", scratch.path().join("link")).unwrap();
         for path in ["/link", "/link/below", "/link/../real"] {
-            let error = real(scratch.path(), path, Rule::NoLinks).unwrap_err();
+            let error = real(scratch.path(), path, LookupPolicy::NoLinks).unwrap_err();
             assert_eq!(error.errno, Errno::ELOOP, "{path}");
         }
         assert_eq!(fs::read_dir(scratch.path().join("real")).unwrap().count(), 0);

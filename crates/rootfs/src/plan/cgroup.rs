@@ -1,43 +1,47 @@
-//! Mounts of type `cgroup`: the container's view of its own cgroup, in whatever the host has.
+//! Mounts of type `cgroup`: the container's own cgroup, in the trees that the host has; on cgroup
+//! v2 without a cgroup namespace, the whole tree.
 
 use std::path::{Path, PathBuf};
 
+use davit_sys::mount::Attr;
 use oci_spec::runtime::LinuxNamespaceType;
-use sys::mount::Attr;
 
-use super::mounts::{Entry, changes, data_settings, propagation_change};
+use super::entry::MountEntry;
+use super::fs_options::{changes, data_settings, propagation_change, setting};
 use super::{Planner, namespace, path_string, string};
-use crate::op::{Action, Filesystem, Rule, Setting, Target};
+use crate::op::{Action, Filesystem, FsOption, LookupPolicy, Target};
 use crate::options::Attributes;
 use crate::{Cgroups, Error, Hierarchy};
 
 impl<'a> Planner<'a> {
-    pub(super) fn cgroup(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
+    pub(super) fn cgroup(&mut self, entry: &MountEntry<'a>) -> Result<(), Error> {
         let host = self.host;
         match &host.cgroups {
             None => Err(Error::NoCgroups { field: entry.field.into() }),
-            Some(Cgroups::Unified { mountpoint, path }) => {
-                if self.own_cgroup_view() {
-                    self.new_view(entry, "cgroup2", data_settings(entry)?, entry.target()?)
+            Some(Cgroups::Unified { mountpoint }) => {
+                if self.has_cgroup_namespace() {
+                    self.mount_cgroup(entry, "cgroup2", data_settings(entry)?, entry.target()?)
                 } else {
+                    // The whole tree, as in runc and crun: /proc/self/cgroup has a path in it. The
+                    // container's cgroup may not exist yet.
                     entry.refuse_what_binds_lack()?;
-                    self.bind_cgroup(entry, &below(mountpoint, path), entry.target()?)
+                    self.bind_cgroup(entry, mountpoint, entry.target()?)
                 }
             }
             Some(Cgroups::Several(hierarchies)) => self.several(entry, hierarchies),
         }
     }
 
-    fn own_cgroup_view(&self) -> bool {
+    fn has_cgroup_namespace(&self) -> bool {
         namespace(self.spec, LinuxNamespaceType::Cgroup).is_some()
     }
 
-    /// A new mount begins at the root of the cgroup namespace, which is the container's cgroup.
-    fn new_view(
+    /// The root of a new mount is that of the cgroup namespace: the container's cgroup.
+    fn mount_cgroup(
         &mut self,
-        entry: &Entry<'a>,
+        entry: &MountEntry<'a>,
         fstype: &str,
-        settings: Vec<Setting>,
+        settings: Vec<FsOption>,
         target: Target,
     ) -> Result<(), Error> {
         let filesystem = Filesystem {
@@ -47,25 +51,30 @@ impl<'a> Planner<'a> {
             attributes: entry.options.single().set,
             inherit_mode: false,
             copy_up: false,
-            at_once: None,
+            mount2: None,
         };
         let changes = propagation_change(&entry.options);
         self.build.push(entry.op(Action::Mount { filesystem, target, changes }));
         Ok(())
     }
 
-    /// Without a cgroup namespace a new mount would show the host's whole tree.
-    fn bind_cgroup(&mut self, entry: &Entry<'a>, path: &Path, target: Target) -> Result<(), Error> {
+    /// Without a cgroup namespace the root of a new mount would be the host's, so this bind mounts.
+    fn bind_cgroup(
+        &mut self,
+        entry: &MountEntry<'a>,
+        path: &Path,
+        target: Target,
+    ) -> Result<(), Error> {
         let mut attributes = entry.options.single();
         if self.host.user_namespace {
-            // The container's root may own what a process outside it uses (CVE-2023-25809).
+            // The container's root user may own cgroups of processes outside (CVE-2023-25809).
             attributes.set |= Attr::RDONLY.bits();
             attributes.clear &= !Attr::RDONLY.bits();
         }
         let path = path_string(entry.field, path)?;
         let mut changes = changes(&entry.options, attributes, false);
         if self.parent_opens {
-            changes.insert(0, self.contained(false));
+            changes.insert(0, self.initial_change(false));
         }
         let source = self.source(entry.origin(), path, false, self.parent_opens);
         let action = Action::Bind { source, recursive: false, target, procfs: false, changes };
@@ -74,7 +83,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A tmpfs with a directory for each hierarchy.
-    fn several(&mut self, entry: &Entry<'a>, hierarchies: &[Hierarchy]) -> Result<(), Error> {
+    fn several(&mut self, entry: &MountEntry<'a>, hierarchies: &[Hierarchy]) -> Result<(), Error> {
         entry.refuse_what_binds_lack()?;
         let mut attributes =
             entry.options.single().then(Attributes { set: strict().bits(), clear: 0 });
@@ -83,7 +92,7 @@ impl<'a> Planner<'a> {
             let path = string(entry.field, entry.destination.as_str())?;
             self.enter.push(entry.op(Action::ReadOnlyMount(path)));
         }
-        let mode = Setting::Text(string(entry.field, "mode")?, string(entry.field, "755")?);
+        let mode = FsOption::Text(string(entry.field, "mode")?, string(entry.field, "755")?);
         let filesystem = Filesystem {
             fstype: string(entry.field, "tmpfs")?,
             source: Some(string(entry.field, "tmpfs")?),
@@ -91,7 +100,7 @@ impl<'a> Planner<'a> {
             attributes: attributes.set,
             inherit_mode: false,
             copy_up: false,
-            at_once: None,
+            mount2: None,
         };
         let changes = propagation_change(&entry.options);
         let target = entry.target()?;
@@ -99,13 +108,17 @@ impl<'a> Planner<'a> {
         hierarchies.iter().try_for_each(|hierarchy| self.one_of_several(entry, hierarchy))
     }
 
-    fn one_of_several(&mut self, entry: &Entry<'a>, hierarchy: &Hierarchy) -> Result<(), Error> {
+    fn one_of_several(
+        &mut self,
+        entry: &MountEntry<'a>,
+        hierarchy: &Hierarchy,
+    ) -> Result<(), Error> {
         let name = hierarchy.mountpoint.file_name().unwrap_or_default().to_string_lossy();
         let path = string(entry.field, format!("{}/{name}", entry.destination))?;
-        let target = Target { path, rule: Rule::OutsideProc };
-        if self.own_cgroup_view() {
+        let target = Target { path, policy: LookupPolicy::OutsideProc };
+        if self.has_cgroup_namespace() {
             let fstype = if hierarchy.controllers.is_empty() { "cgroup2" } else { "cgroup" };
-            self.new_view(entry, fstype, controllers(entry, hierarchy)?, target)?;
+            self.mount_cgroup(entry, fstype, controllers(entry, hierarchy)?, target)?;
         } else {
             let path = below(&hierarchy.mountpoint, &hierarchy.path);
             self.bind_cgroup(entry, &path, target)?;
@@ -113,10 +126,10 @@ impl<'a> Planner<'a> {
         self.link_controllers(entry, hierarchy, &name)
     }
 
-    /// `cpu -> cpu,cpuacct`: programs look for one controller by its name.
+    /// Links such as `cpu -> cpu,cpuacct`, because programs look up a controller by its name.
     fn link_controllers(
         &mut self,
-        entry: &Entry<'a>,
+        entry: &MountEntry<'a>,
         hierarchy: &Hierarchy,
         directory: &str,
     ) -> Result<(), Error> {
@@ -136,18 +149,18 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Nothing in the tmpfs itself is a program, a device or set-user-ID.
+/// The attributes of the tmpfs, which has no programs and no devices.
 fn strict() -> Attr {
     Attr::NOSUID | Attr::NODEV | Attr::NOEXEC
 }
 
-/// Names the hierarchy to mount, by its controllers or its name (cgroups(7)).
-fn controllers(entry: &Entry<'_>, hierarchy: &Hierarchy) -> Result<Vec<Setting>, Error> {
-    let setting = |name: &String| super::mounts::setting(entry.field, name);
-    let mut settings: Vec<Setting> =
-        hierarchy.controllers.iter().map(setting).collect::<Result<_, _>>()?;
+/// The options that select the hierarchy to mount, by its controllers or its name (cgroups(7)).
+fn controllers(entry: &MountEntry<'_>, hierarchy: &Hierarchy) -> Result<Vec<FsOption>, Error> {
+    let option = |name: &String| setting(entry.field, name);
+    let mut settings: Vec<FsOption> =
+        hierarchy.controllers.iter().map(option).collect::<Result<_, _>>()?;
     if hierarchy.controllers.iter().all(|name| name.starts_with("name=")) && !settings.is_empty() {
-        settings.insert(0, Setting::Flag(string(entry.field, "none")?));
+        settings.insert(0, FsOption::Flag(string(entry.field, "none")?));
     }
     Ok(settings)
 }

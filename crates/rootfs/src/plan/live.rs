@@ -1,29 +1,36 @@
-//! Mounts of a container that lives: the same entries as those of config.json, one by one.
+//! Mounts that are added to a running container, with the same entries as in config.json.
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::mounts::Entry;
+use super::devtmpfs::lies_on_mounted_devtmpfs;
+use super::entry::MountEntry;
 use super::{Planner, string};
-use crate::op::{Action, Op, Rule, Target};
+use crate::op::{Action, LookupPolicy, Op, Target};
 use crate::origin::Subject;
 use crate::{Error, Host};
 
-/// File systems that need nothing of the host: what a source names would be looked for in the
-/// container by then.
+/// File systems without a source: a source would be looked up in the container.
 const SELF_CONTAINED: [&str; 6] = ["proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue"];
 
 /// Plans the `mounts` of `spec` for a process that has joined the container's mount namespace.
-/// Operations of [`crate::Phase::Outside`] are the parent's to apply.
+/// The parent applies the operations of [`crate::Phase::Outside`]. `mountinfo` is the text of the
+/// mountinfo of the container's first process.
 ///
 /// # Errors
-/// What is wrong with which mount, or cannot be added any more.
-pub fn plan_added(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
+/// The mount that is invalid or cannot be added to a running container.
+pub fn plan_added(spec: &Spec, host: &Host, mountinfo: &[u8]) -> Result<Vec<Op>, Error> {
     let mut planner = Planner::new(spec, host);
     planner.parent_opens = true;
     planner.check_label()?;
-    planner.build.push(in_the_root());
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let entry = Entry::read(index, mount)?;
+    planner.build.push(present_root());
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    for (index, mount) in mounts.iter().enumerate() {
+        // Otherwise a process of the container could open a file for writing before that.
+        let mut later = mounts.iter().skip(index + 1).map(Mount::destination);
+        planner.read_only_from_start = !later.any(|inside| inside.starts_with(mount.destination()));
+        let mut entry = MountEntry::read(index, mount)?;
+        let before = mounts.iter().take(index);
+        entry.on_devtmpfs = lies_on_mounted_devtmpfs(mountinfo, before, &entry.destination);
         match (entry.options.remount, entry.is_bind()) {
             (true, _) => {}
             (false, true) => require_access(&entry, host)?,
@@ -34,42 +41,41 @@ pub fn plan_added(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     Ok(planner.finish())
 }
 
-/// Plans to take away what is mounted at the destinations of `mounts`; all else in them does not
-/// count.
+/// Plans to unmount the destinations of `mounts`; their other members are ignored.
 ///
 /// # Errors
-/// A destination where nothing can be taken away.
+/// An invalid destination.
 pub fn plan_removed(mounts: &[Mount]) -> Result<Vec<Op>, Error> {
-    let mut ops = vec![in_the_root()];
+    let mut ops = vec![present_root()];
     for (index, mount) in mounts.iter().enumerate() {
-        let Entry { field, destination, .. } = Entry::read(index, mount)?;
+        let MountEntry { field, destination, .. } = MountEntry::read(index, mount)?;
         let path = string(field.member("destination"), destination.as_str())?;
-        let action = Action::Unmount(Target { path, rule: Rule::NoLinks });
+        let action = Action::Unmount(Target { path, policy: LookupPolicy::NoLinks });
         ops.push(Op::new(field, Subject::Path(destination), action));
     }
     Ok(ops)
 }
 
-fn in_the_root() -> Op {
+fn present_root() -> Op {
     Op::new("mounts", Subject::Nothing, Action::RootDirectory(c"/".to_owned()))
 }
 
-/// A tree can be copied only by whoever may mount where it is (open_tree(2)); at `create` that is
-/// init, in a copy of the host's mount namespace.
-fn require_access(entry: &Entry<'_>, host: &Host) -> Result<(), Error> {
+/// Copying a tree takes CAP_SYS_ADMIN in its mount namespace (open_tree(2)); at `create` init has
+/// it, in a copy of the host's mount namespace.
+fn require_access(entry: &MountEntry<'_>, host: &Host) -> Result<(), Error> {
     if host.privileged_parent {
         return Ok(());
     }
     let source = entry.source.map(|path| path.display().to_string()).unwrap_or_default();
-    let reason = "an ordinary user cannot bind it into a container that lives";
+    let reason = "an unprivileged user cannot bind mount it into a running container";
     Err(Error::invalid(entry.field.member("source"), source, reason))
 }
 
-fn require_self_contained(entry: &Entry<'_>) -> Result<(), Error> {
+fn require_self_contained(entry: &MountEntry<'_>) -> Result<(), Error> {
     if SELF_CONTAINED.contains(&entry.fstype) {
         return Ok(());
     }
-    let reason = "cannot be added to a container that lives: only binds and file systems without \
-        a source can";
+    let reason = "cannot be added to a running container: only bind mounts and file systems without a \
+        source can";
     Err(Error::invalid(entry.field.member("type"), entry.fstype, reason))
 }

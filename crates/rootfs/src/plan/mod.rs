@@ -1,7 +1,10 @@
-//! From the configuration to the list of operations.
+//! Planning: from config.json to the list of operations.
 
 mod cgroup;
 mod devices;
+mod devtmpfs;
+mod entry;
+mod fs_options;
 mod id_maps;
 mod label;
 mod live;
@@ -10,6 +13,7 @@ mod overlay;
 mod root;
 mod without_effect;
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,69 +23,72 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 pub use self::live::{plan_added, plan_removed};
 pub use self::root::{EPHEMERAL, LAYERS};
 pub use self::without_effect::without_effect;
-use crate::op::{Action, Op, Place, Source};
+use crate::op::{Action, AttachPoint, LookupPolicy, Op, Source};
 use crate::options::propagation_mode;
 use crate::origin::{Field, Origin, Subject};
 use crate::{Console, Error, Host, Propagation};
 
-/// Plans the root of a container: the operations in their order, by phase.
+/// Plans the root of a container: the operations in order, by phase.
 ///
 /// # Errors
-/// What is wrong with which field of the configuration.
+/// The field that cannot be applied, and why.
 pub fn plan(spec: &Spec, host: &Host) -> Result<Vec<Op>, Error> {
     let mut planner = Planner::new(spec, host);
     planner.check_label()?;
-    if planner.own_mounts {
-        planner.everything()?;
+    if planner.has_mount_namespace {
+        planner.plan_all()?;
     } else {
-        planner.in_our_mounts()?;
+        planner.plan_without_mount_namespace()?;
     }
     Ok(planner.finish())
 }
 
-/// Room for the operations of a usual container: memory that is not used costs less than a second copy.
-const USUAL: usize = 96;
+/// Capacity for the operations of a typical container: growing the list would copy it.
+const TYPICAL_LENGTH: usize = 96;
 
-/// Whether the operations of [`crate::Phase::Outside`] are the parent's to apply, before the user
-/// namespace is entered, and init gets their slots; otherwise init itself applies them first.
+/// Whether the parent applies the operations of [`crate::Phase::Outside`], before the user
+/// namespace is entered, and passes their slots to init; otherwise init applies them first.
 #[must_use]
 pub fn parent_opens_sources(spec: &Spec, host: &Host) -> bool {
-    // A mount can only be copied in the namespace it belongs to (open_tree(2)). A namespace that
-    // already exists is not the parent's.
+    // A mount can only be copied in the namespace that it belongs to (open_tree(2)), and a joined
+    // namespace is not the parent's.
     let joins = namespace(spec, LinuxNamespaceType::Mount) == Some(Namespace::Joined);
     (host.user_namespace || id_maps::any(spec)) && host.privileged_parent && !joins
 }
 
-/// Plans the terminal of a further process (`exec`), in the root that it is in by then.
+/// Plans the terminal of an exec, which is in the container's root by then.
 ///
 /// # Errors
-/// A size that no terminal can have.
+/// An invalid size.
 pub fn exec_terminal(process: &Process, console: Console) -> Result<Op, Error> {
     let size = terminal_size(process.console_size())?;
     let (master, terminal) = (console.master, console.terminal);
     Ok(Op::new("process.terminal", Subject::Nothing, Action::Terminal { size, master, terminal }))
 }
 
-/// Plans how a further process gets into the root of a container in its own mount namespace: what
-/// is done before it joins the container's other namespaces, and what afterwards.
-#[must_use]
-pub fn root_of(init: i32) -> [Op; 2] {
+/// Plans how an exec enters the root of a container without a mount namespace: one operation before
+/// it joins the container's other namespaces, and one afterwards.
+///
+/// # Errors
+/// A NUL byte in the path, which is impossible.
+pub fn root_of(init: i32) -> Result<[Op; 2], Error> {
     let path = format!("/proc/{init}/root");
-    let open = CString::new(path.as_str()).unwrap_or_default();
-    [
+    let open = CString::new(path.as_str())
+        .map_err(|_| Error::invalid("root.path", path.clone(), "contains a NUL byte"))?;
+    Ok([
         Op::new("root.path", Subject::Path(path), Action::RootDirectory(open)),
         Op::new("root", Subject::Nothing, Action::Chroot { move_to_root: false }),
-    ]
+    ])
 }
 
-fn terminal_size(asked: Option<oci_spec::runtime::Box>) -> Result<Option<(u16, u16)>, Error> {
+fn terminal_size(size: Option<oci_spec::runtime::Box>) -> Result<Option<(u16, u16)>, Error> {
     let cells = |name: &str, value: u64| {
         u16::try_from(value).map_err(|_| {
             let field = format!("process.consoleSize.{name}");
-            Error::invalid(field, value.to_string(), "is more than a terminal can have")
+            Error::invalid(field, value.to_string(), "is too large for a terminal")
         })
     };
-    let Some(size) = asked else { return Ok(None) };
+    let Some(size) = size else { return Ok(None) };
     Ok(Some((cells("height", size.height())?, cells("width", size.width())?)))
 }
 
@@ -98,16 +105,20 @@ fn namespace(spec: &Spec, wanted: LinuxNamespaceType) -> Option<Namespace> {
     Some(if joined { Namespace::Joined } else { Namespace::New })
 }
 
-/// What is planned so far. Three lists, because one field may add to several phases.
+/// The plan so far. It has three lists, because one field may add to several phases.
 struct Planner<'a> {
     spec: &'a Spec,
     host: &'a Host,
-    own_mounts: bool,
+    has_mount_namespace: bool,
     parent_opens: bool,
+    /// Whether a read-only tmpfs is read-only from the start, because nothing is created in it.
+    read_only_from_start: bool,
     next_slot: u16,
-    /// What all mounts of the namespace become at first.
-    contain: Propagation,
-    place: Place,
+    /// Destinations of the mounts so far.
+    covered: Vec<String>,
+    /// The propagation that all mounts of the namespace get first.
+    initial_propagation: Propagation,
+    attach_point: AttachPoint,
     outside: Vec<Op>,
     build: Vec<Op>,
     enter: Vec<Op>,
@@ -118,25 +129,27 @@ impl<'a> Planner<'a> {
         Self {
             spec,
             host,
-            own_mounts: namespace(spec, LinuxNamespaceType::Mount).is_some(),
+            has_mount_namespace: namespace(spec, LinuxNamespaceType::Mount).is_some(),
             parent_opens: parent_opens_sources(spec, host),
+            read_only_from_start: false,
             next_slot: host.first_slot,
-            contain: Propagation::Slave,
-            place: Place::OverRoot,
+            covered: Vec::new(),
+            initial_propagation: Propagation::Slave,
+            attach_point: AttachPoint::StackOnRoot,
             outside: Vec::new(),
-            build: Vec::with_capacity(USUAL),
-            enter: Vec::with_capacity(USUAL),
+            build: Vec::with_capacity(TYPICAL_LENGTH),
+            enter: Vec::with_capacity(TYPICAL_LENGTH),
         }
     }
 
     fn finish(mut self) -> Vec<Op> {
-        // What is usually the longest part stays where it is.
+        // The longest list is not moved.
         self.build.splice(0..0, self.outside);
         self.build.append(&mut self.enter);
         self.build
     }
 
-    fn everything(&mut self) -> Result<(), Error> {
+    fn plan_all(&mut self) -> Result<(), Error> {
         let propagation = self.propagation()?;
         self.root()?;
         self.mounts()?;
@@ -150,10 +163,10 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// The mount namespace of the runtime: mounts are made in the directory that becomes the root,
-    /// and whoever deletes the container takes them away ([`crate::unmount_below`]). What would
-    /// make a mount of the root itself is refused.
-    fn in_our_mounts(&mut self) -> Result<(), Error> {
+    /// Plans mounts in the runtime's mount namespace: below the directory that becomes the root,
+    /// from where `delete` unmounts them ([`crate::unmount_below`]). Fields that need the root to
+    /// be a mount are refused.
+    fn plan_without_mount_namespace(&mut self) -> Result<(), Error> {
         let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
         let linux = self.spec.linux().as_ref();
         if linux.is_some_and(|linux| linux.rootfs_propagation().is_some()) {
@@ -174,7 +187,7 @@ impl<'a> Planner<'a> {
         self.masked_paths()
     }
 
-    /// Reads `rootfsPropagation` and keeps the mounts made from now on in the namespace.
+    /// Reads `rootfsPropagation`, and plans that new mounts do not propagate to the host.
     fn propagation(&mut self) -> Result<Option<(Propagation, bool)>, Error> {
         const FIELD: &str = "linux.rootfsPropagation";
         let linux = self.spec.linux().as_ref();
@@ -183,24 +196,28 @@ impl<'a> Planner<'a> {
             None | Some("") => None,
             Some(name) => Some(propagation_mode(name).ok_or_else(|| {
                 let reason =
-                    "must be shared, slave, private or unbindable, perhaps with an r before";
+                    "must be shared, slave, private or unbindable, optionally with the prefix r";
                 Error::invalid(FIELD, name, reason)
             })?),
         };
         if let Some((Propagation::Private | Propagation::Unbindable, _)) = asked {
-            self.contain = Propagation::Private;
+            self.initial_propagation = Propagation::Private;
         }
-        self.build.push(Op::new(FIELD, Subject::Nothing, Action::Contain(self.contain)));
+        self.build.push(Op::new(
+            FIELD,
+            Subject::Nothing,
+            Action::SetPropagation(self.initial_propagation),
+        ));
         Ok(asked)
     }
 
-    /// A root that is shared could not be pivoted into (pivot_root(2), EINVAL), and one that is
-    /// unbindable not be bound in the hooks: so these come last. Slave and private already are.
+    /// Sets shared or unbindable at the end: pivot_root(2) refuses a shared root (EINVAL), and
+    /// hooks cannot bind mount an unbindable one. Slave and private are set already.
     fn final_propagation(&mut self, asked: Option<(Propagation, bool)>) {
         if let Some((propagation @ (Propagation::Shared | Propagation::Unbindable), recursive)) =
             asked
         {
-            let action = Action::Propagate { propagation, recursive };
+            let action = Action::SetRootPropagation { propagation, recursive };
             self.enter.push(Op::new("linux.rootfsPropagation", Subject::Nothing, action));
         }
     }
@@ -210,7 +227,11 @@ impl<'a> Planner<'a> {
         let asked = self.spec.process().as_ref().and_then(|process| process.console_size());
         let size = terminal_size(asked)?;
         let (master, terminal) = (console.master, console.terminal);
-        let action = Action::Console { size, master, terminal };
+        let policy = match self.on_devtmpfs("/dev/console") {
+            true => LookupPolicy::MustExist,
+            false => LookupPolicy::NoLinks,
+        };
+        let action = Action::Console { size, master, terminal, policy };
         self.build.push(Op::new("process.terminal", Subject::Nothing, action));
         Ok(())
     }
@@ -218,9 +239,8 @@ impl<'a> Planner<'a> {
     fn read_only_paths(&mut self) -> Result<(), Error> {
         let linux = self.spec.linux().as_ref();
         let paths = linux.and_then(|linux| linux.readonly_paths().as_ref());
-        for (index, path) in paths.into_iter().flatten().enumerate() {
-            let field = Field::entry("linux.readonlyPaths", index);
-            let action = Action::ReadOnlyPath(absolute(field, path)?);
+        for (field, path, absolute) in distinct("linux.readonlyPaths", paths)? {
+            let action = Action::ReadOnlyPath(absolute);
             self.enter.push(Op::new(field, Subject::Path(path.clone()), action));
         }
         Ok(())
@@ -229,24 +249,28 @@ impl<'a> Planner<'a> {
     fn masked_paths(&mut self) -> Result<(), Error> {
         let linux = self.spec.linux().as_ref();
         let paths = linux.and_then(|linux| linux.masked_paths().as_ref());
-        for (index, path) in paths.into_iter().flatten().enumerate() {
-            let field = Field::entry("linux.maskedPaths", index);
-            let action = Action::Mask(absolute(field, path)?);
+        for (field, path, absolute) in distinct("linux.maskedPaths", paths)? {
+            let action = Action::Mask(absolute);
             self.enter.push(Op::new(field, Subject::Path(path.clone()), action));
         }
         Ok(())
     }
 
-    /// A tree of the host: copied by the parent where that must be, else when it is needed.
+    /// A tree of the host, copied now if it must be, else when it is needed.
     fn source(&mut self, origin: Origin, path: CString, recursive: bool, now: bool) -> Source {
         if !now {
             return Source::Path(path);
         }
-        let slot = self.next_slot;
-        self.next_slot = self.next_slot.saturating_add(1);
+        let slot = self.new_slot();
         let action = Action::CloneSource { path, recursive, slot };
         self.outside.push(Op { origin, action });
         Source::Slot(slot)
+    }
+
+    fn new_slot(&mut self) -> u16 {
+        let slot = self.next_slot;
+        self.next_slot = self.next_slot.saturating_add(1);
+        slot
     }
 
     /// A path of the host, in the bundle unless it is absolute.
@@ -258,7 +282,7 @@ impl<'a> Planner<'a> {
 fn string(field: impl Into<Field>, text: impl Into<Vec<u8>>) -> Result<CString, Error> {
     CString::new(text).map_err(|error| {
         let text = String::from_utf8_lossy(&error.into_vec()).into_owned();
-        Error::invalid(field.into(), text, "has a NUL byte in it")
+        Error::invalid(field.into(), text, "contains a NUL byte")
     })
 }
 
@@ -273,8 +297,25 @@ fn absolute(field: Field, path: &str) -> Result<CString, Error> {
     string(field, clean(path))
 }
 
-/// The shortest absolute path by the words alone: `a//b/../c/.` is `/a/c`. The kernel then finds
-/// out about symbolic links.
+/// The paths of a list without duplicates, as written and normalized: a second mount over the first
+/// would have no effect.
+fn distinct<'a>(
+    name: &'static str,
+    paths: Option<&'a Vec<String>>,
+) -> Result<Vec<(Field, &'a String, CString)>, Error> {
+    let mut seen = HashSet::new();
+    let mut list = Vec::new();
+    for (index, path) in paths.into_iter().flatten().enumerate() {
+        let field = Field::entry(name, index);
+        let absolute = absolute(field, path)?;
+        if seen.insert(absolute.clone()) {
+            list.push((field, path, absolute));
+        }
+    }
+    Ok(list)
+}
+
+/// Normalizes an absolute path without looking at symbolic links: `a//b/../c/.` becomes `/a/c`.
 fn clean(path: &str) -> String {
     let mut clean = String::with_capacity(path.len() + 1);
     for part in path.split('/') {
@@ -293,7 +334,7 @@ fn clean(path: &str) -> String {
     clean
 }
 
-/// Directory and name of a clean absolute path.
+/// Directory and name of a normalized absolute path.
 fn split(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
         Some(("", name)) => ("/", name),

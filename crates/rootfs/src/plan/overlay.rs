@@ -1,15 +1,16 @@
-//! An overlay among the `mounts`.
+//! Overlays in `mounts`.
 
-use super::mounts::{Entry, propagation_change, setting, superblock_settings};
+use super::entry::MountEntry;
+use super::fs_options::{propagation_change, setting, superblock_settings};
 use super::{Planner, string};
 use crate::Error;
-use crate::op::{Action, Layer, Overlay, Setting};
+use crate::op::{Action, FsOption, Layer, Overlay};
 use crate::options::split_data;
 use crate::origin::Field;
 
 impl<'a> Planner<'a> {
-    pub(super) fn overlay(&mut self, entry: &Entry<'a>) -> Result<(), Error> {
-        entry.refuse_without_name()?;
+    pub(super) fn overlay(&mut self, entry: &MountEntry<'a>) -> Result<(), Error> {
+        entry.refuse_mount2_options()?;
         let mut attributes = entry.options.single();
         self.make_read_only_later(entry, &mut attributes)?;
         let mut settings = superblock_settings(entry, attributes)?;
@@ -38,8 +39,12 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn add_userxattr(&self, entry: &Entry<'a>, settings: &mut Vec<Setting>) -> Result<(), Error> {
-        let flag = Setting::Flag(string(entry.field, "userxattr")?);
+    fn add_userxattr(
+        &self,
+        entry: &MountEntry<'a>,
+        settings: &mut Vec<FsOption>,
+    ) -> Result<(), Error> {
+        let flag = FsOption::Flag(string(entry.field, "userxattr")?);
         if self.host.user_namespace && !settings.contains(&flag) {
             settings.push(flag);
         }
@@ -49,7 +54,7 @@ impl<'a> Planner<'a> {
 
 fn layer(field: Field, path: &str, data_only: bool) -> Result<Layer, Error> {
     if path.is_empty() {
-        return Err(Error::invalid(field, path, "names an empty directory"));
+        return Err(Error::invalid(field, path, "has an empty directory name"));
     }
     Ok(Layer { path: string(field, path)?, data_only })
 }

@@ -1,23 +1,23 @@
-//! Where the container's root comes from, and how it becomes the root.
+//! The source of the container's root, and how it becomes the root.
 
 use std::path::{Path, PathBuf};
 
+use davit_sys::mount::Attr;
 use oci_spec::runtime::Hook;
-use sys::mount::Attr;
 
 use super::{Planner, path_string};
 use crate::Error;
-use crate::op::{Action, Change, Op, Place};
+use crate::op::{Action, AttachPoint, Change, Op};
 use crate::origin::{Origin, Subject};
 
 /// Annotation: the root is a read-only overlay of these unpacked layer directories.
 ///
 /// Topmost first, separated by `:`; absolute, or relative to the bundle. A colon or a backslash in
-/// a directory's name has a backslash before it. `root.path` may then be absent or empty.
+/// a directory's name is preceded by a backslash. `root.path` may then be absent or empty.
 pub const LAYERS: &str = "run.davit.root.layers";
 const LAYERS_FIELD: &str = r#"annotations["run.davit.root.layers"]"#;
 
-/// Annotation: with `true` all that is written in the root goes to a tmpfs and is gone afterwards.
+/// Annotation: with `true` changes of the root are written to a tmpfs, and discarded at the end.
 pub const EPHEMERAL: &str = "run.davit.root.ephemeral";
 const EPHEMERAL_FIELD: &str = r#"annotations["run.davit.root.ephemeral"]"#;
 
@@ -26,12 +26,12 @@ impl Planner<'_> {
         let path = self.root_path();
         let layers = self.layers()?;
         let ephemeral = self.ephemeral()?;
-        self.place = self.place(path.as_deref())?;
+        self.attach_point = self.attach_point(path.as_deref())?;
         match (layers, path) {
             (Some(layers), _) if ephemeral || layers.len() > 1 => {
                 self.overlay_root(LAYERS_FIELD, &layers, ephemeral)
             }
-            // An overlay needs two directories at least; one alone is as good by itself.
+            // An overlay needs at least two directories; a single one needs no overlay.
             (Some(layers), _) => {
                 let layer = layers.first().ok_or_else(|| Error::missing(LAYERS_FIELD))?;
                 self.tree_root(LAYERS_FIELD, layer, true)
@@ -42,7 +42,12 @@ impl Planner<'_> {
         }
     }
 
-    /// The root where there is no mount namespace.
+    /// Whether the root is an overlay, in which the mounts below root.path are not visible.
+    pub(super) fn has_overlay_root(&self) -> bool {
+        !matches!((self.layers(), self.ephemeral()), (Ok(None), Ok(false)))
+    }
+
+    /// Plans the root without a mount namespace.
     pub(super) fn root_directory(&mut self) -> Result<(), Error> {
         let refuse = |field: &str| Err(Error::NoMountNamespace { field: field.to_owned() });
         if self.layers()?.is_some() {
@@ -74,7 +79,7 @@ impl Planner<'_> {
         let Some(text) = self.annotation(LAYERS) else { return Ok(None) };
         let names = split_layers(text);
         if names.iter().any(String::is_empty) {
-            return Err(Error::invalid(LAYERS_FIELD, text, "names an empty directory"));
+            return Err(Error::invalid(LAYERS_FIELD, text, "has an empty directory name"));
         }
         Ok(Some(names.iter().map(|name| self.in_bundle(Path::new(name))).collect()))
     }
@@ -88,14 +93,14 @@ impl Planner<'_> {
     }
 
     /// Hooks that run before the root is entered expect it at `root.path`, and sources of later
-    /// mounts may lie below it. Where the parent opens all sources and there is no such hook,
-    /// nobody needs the path, which the container's root user perhaps cannot even reach.
-    fn place(&self, path: Option<&Path>) -> Result<Place, Error> {
+    /// mounts may be below it. If the parent opens all sources and there is no such hook, that path
+    /// is not needed, which the container's root user may be unable to reach.
+    fn attach_point(&self, path: Option<&Path>) -> Result<AttachPoint, Error> {
         match path {
             Some(path) if !self.parent_opens || self.has_early_hooks() => {
-                Ok(Place::Directory(path_string("root.path", path)?))
+                Ok(AttachPoint::Directory(path_string("root.path", path)?))
             }
-            _ => Ok(Place::OverRoot),
+            _ => Ok(AttachPoint::StackOnRoot),
         }
     }
 
@@ -114,10 +119,10 @@ impl Planner<'_> {
         let path = path_string(field, path)?;
         let recursive = !layer;
         let source = self.source(origin.clone(), path, recursive, self.parent_opens);
-        let at = self.place.clone();
+        let at = self.attach_point.clone();
         let mut changes = Vec::new();
         if self.parent_opens {
-            changes.push(self.contained(recursive));
+            changes.push(self.initial_change(recursive));
         }
         if layer {
             changes.push(Change { set: Attr::RDONLY.bits(), ..Change::default() });
@@ -140,7 +145,7 @@ impl Planner<'_> {
             layers: layers.collect::<Result<_, _>>()?,
             ephemeral,
             userxattr: self.host.user_namespace,
-            at: self.place.clone(),
+            at: self.attach_point.clone(),
         };
         self.build.push(Op::new(field, Subject::Layers(names), action));
         Ok(())
@@ -152,17 +157,17 @@ impl Planner<'_> {
             return Ok(());
         }
         let mut first = Vec::new();
-        // A chroot leaves the host's procfs and sysfs reachable for the kernel's own check that a
-        // user namespace mounts no procfs with less hidden (mount_too_revealing).
-        for place in &self.host.proc_and_sys {
-            let action = Action::Hide(path_string("--no-pivot", place)?);
+        // After chroot(2) the host's procfs and sysfs are still mounted, and would satisfy the
+        // kernel's check that a user namespace may mount a procfs (mount_too_revealing).
+        for path in &self.host.proc_and_sys {
+            let action = Action::CoverHostMount(path_string("--no-pivot", path)?);
             first.push(Op::new(
                 "--no-pivot",
-                Subject::Path(place.to_string_lossy().into_owned()),
+                Subject::Path(path.to_string_lossy().into_owned()),
                 action,
             ));
         }
-        let move_to_root = self.place != Place::OverRoot;
+        let move_to_root = self.attach_point != AttachPoint::StackOnRoot;
         first.push(Op::new("root", Subject::Nothing, Action::Chroot { move_to_root }));
         self.enter.splice(0..0, first);
         Ok(())
@@ -175,7 +180,7 @@ impl Planner<'_> {
     }
 }
 
-/// Splits at colons; a backslash takes the meaning from the next character.
+/// Splits at colons that are not preceded by a backslash.
 fn split_layers(text: &str) -> Vec<String> {
     let mut names = vec![String::new()];
     let mut rest = text.chars();

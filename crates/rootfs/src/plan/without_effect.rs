@@ -1,34 +1,50 @@
-//! What is asked for, may be asked for, and changes nothing: the caller says so.
+//! Options that are accepted but have no effect here; reported as warnings.
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::label;
+use super::devtmpfs::DEVTMPFS;
+use super::{Planner, clean, label};
 use crate::Host;
 use crate::options::{Options, split_data};
 
-/// A sentence for each part of the configuration that [`super::plan`] accepts and that has no
-/// effect on this machine.
+/// A warning for each part of config.json that [`super::plan`] accepts and that has no effect on
+/// this host.
 #[must_use]
 pub fn without_effect(spec: &Spec, host: &Host) -> Vec<String> {
     let mounts = spec.mounts().iter().flatten().enumerate();
     let mounts = mounts.flat_map(|(index, mount)| of_mount(index, mount));
-    mounts.chain(label::without_effect(spec, host)).collect()
+    let devices = of_devices(&Planner::new(spec, host));
+    mounts.chain(devices).chain(label::without_effect(spec, host)).collect()
 }
 
-/// The kernel passes over the data of a bind mount (mount(2)), as the spec knows: unknown options
-/// go there.
+/// Nothing is created in a /dev of the host.
+fn of_devices(planner: &Planner<'_>) -> Vec<String> {
+    let linux = planner.spec.linux().as_ref();
+    let listed = linux.and_then(|linux| linux.devices().as_ref()).into_iter().flatten();
+    let paths = listed.map(|device| clean(&device.path().to_string_lossy())).enumerate();
+    let hosts = paths.filter(|(_, path)| planner.is_hosts(path));
+    let warning = |(index, path)| {
+        format!("linux.devices[{index}]: {path} is not created: it is in the host's own /dev")
+    };
+    hosts.map(warning).collect()
+}
+
+/// The kernel ignores the data of a bind mount (mount(2)), to which unknown options belong. Those
+/// of a devtmpfs would change the host's.
 fn of_mount(index: usize, mount: &Mount) -> Vec<String> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default());
-    if !options.is_bind(mount) {
-        return Vec::new();
-    }
-    let say = |(at, option): &(usize, String)| {
-        format!("mounts[{index}].options[{at}]: {option:?} has no effect on a bind mount")
+    let what = match (options.is_bind(mount), mount.typ().as_deref()) {
+        (true, _) => "a bind mount",
+        (false, Some(DEVTMPFS)) => "a devtmpfs, which is the host's",
+        _ => return Vec::new(),
     };
-    options.data.iter().map(say).collect()
+    let warning = |(at, option): &(usize, String)| {
+        format!("mounts[{index}].options[{at}]: {option:?} has no effect on {what}")
+    };
+    options.data.iter().map(warning).collect()
 }
 
-/// Whether all of an option are values for a file system, none of them a word.
+/// Whether all parts of an option are `name=value`, for the file system.
 pub(super) fn is_values(option: &str) -> bool {
     split_data(option).iter().all(|part| part.contains('='))
 }

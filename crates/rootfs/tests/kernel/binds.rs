@@ -146,7 +146,7 @@ fn the_files_of_lxcfs_may_be_inside_proc() {
 fn only_a_procfs_goes_over_proc() {
     inside("binds::only_a_procfs_goes_over_proc", ROOT, |sandbox| {
         let config = config(json!([bind(&sandbox.rootfs, "/proc", &["rbind"])]));
-        sandbox.build(&config, &sandbox.host()).refused("the source is no procfs");
+        sandbox.build(&config, &sandbox.host()).refused("the source is not a procfs");
     });
 }
 
@@ -174,18 +174,18 @@ fn propagation_is_what_is_asked_for() {
         ]);
         let host = mountinfo(&source);
         sandbox.enter(&config(mounts), &sandbox.host()).ok();
-        let peers = |text: &str| {
+        let group = |text: &str| {
             let fields = text.split(' ').skip(1).take_while(|field| *field != "-");
             fields.collect::<Vec<_>>().join(" ")
         };
-        let host = peers(&host);
+        let host = group(&host);
         assert!(host.starts_with("shared:"));
-        assert_eq!(peers(&mountinfo("/shared")), host);
+        assert_eq!(group(&mountinfo("/shared")), host);
         let slave = host.replace("shared", "master");
-        assert_eq!(peers(&mountinfo("/slave")), slave);
-        assert_eq!(peers(&mountinfo("/default")), slave);
-        assert_eq!(peers(&mountinfo("/private")), "");
-        assert_eq!(peers(&mountinfo("/unbindable")), "unbindable");
+        assert_eq!(group(&mountinfo("/slave")), slave);
+        assert_eq!(group(&mountinfo("/default")), slave);
+        assert_eq!(group(&mountinfo("/private")), "");
+        assert_eq!(group(&mountinfo("/unbindable")), "unbindable");
     });
 }
 

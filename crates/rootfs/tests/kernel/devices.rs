@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
+use davit_rootfs::Console;
 use nix::sys::stat::{major, minor};
-use rootfs::Console;
 use serde_json::{Value, json};
 
 use crate::sandbox::{ROOT, USER, config, inside, mountinfo, proc_mount};
@@ -79,9 +79,9 @@ fn listed_devices_have_their_kind_mode_and_owner() {
 fn what_is_at_a_device_path_must_be_that_device() {
     inside("devices::what_is_at_a_device_path_must_be_that_device", ROOT, |sandbox| {
         sandbox.file("rootfs/dev/null", "a trap");
-        sandbox.enter(&config(json!([])), &sandbox.host()).refused(
-            r#"default device "/dev/null": something else is there: mknodat: file exists"#,
-        );
+        sandbox
+            .enter(&config(json!([])), &sandbox.host())
+            .refused(r#"default device "/dev/null": another file exists: mknodat: file exists"#);
     });
 }
 
@@ -176,7 +176,7 @@ fn a_false_ptmx_makes_no_console() {
         sandbox.file("rootfs/dev/pts/ptmx", "");
         let mut host = sandbox.host();
         host.console = Some(Console { master: 3, terminal: 5 });
-        sandbox.enter(&config(json!([])), &host).refused("/dev/pts is no devpts");
+        sandbox.enter(&config(json!([])), &host).refused("/dev/pts is not a devpts");
     });
 }
 
@@ -189,10 +189,10 @@ fn a_further_process_gets_a_terminal_of_the_root_it_is_in() {
         let process = json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 },
             "consoleSize": { "height": 33, "width": 101 } });
         let process = serde_json::from_value(process).unwrap();
-        let op = rootfs::exec_terminal(&process, Console { master: 0, terminal: 1 }).unwrap();
+        let op = davit_rootfs::exec_terminal(&process, Console { master: 0, terminal: 1 }).unwrap();
         // As in a process that joined the container: nothing is known of how it was made.
-        let mut context = rootfs::Context::default();
-        rootfs::apply(&[op], &mut context).unwrap();
+        let mut context = davit_rootfs::Context::default();
+        davit_rootfs::apply(&[op], &mut context).unwrap();
         let terminal = context.slots.take(1).unwrap();
         assert_eq!(nix::unistd::ttyname(terminal.as_fd()).unwrap(), Path::new("/dev/pts/0"));
         assert!(!Path::new("/dev/console").exists());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use rootfs::{Cgroups, Hierarchy};
+use davit_rootfs::{Cgroups, Hierarchy};
 use serde_json::{Value, json};
 
 use crate::sandbox::{ROOT, config, inside, mountinfo, proc_mount};
@@ -64,12 +64,13 @@ fn a_mount_at_once_is_what_it_is_by_parts() {
             }
         }
         let config = config(json!(mounts));
-        let ops = rootfs::plan(&serde_json::from_value(config.clone()).unwrap(), &sandbox.host());
-        let at_once = |op: &rootfs::Op| match &op.action {
-            rootfs::Action::Mount { filesystem, .. } => filesystem.at_once.is_some(),
+        let ops =
+            davit_rootfs::plan(&serde_json::from_value(config.clone()).unwrap(), &sandbox.host());
+        let mount2 = |op: &davit_rootfs::Op| match &op.action {
+            davit_rootfs::Action::Mount { filesystem, .. } => filesystem.mount2.is_some(),
             _ => false,
         };
-        assert_eq!(ops.unwrap().iter().filter(|op| at_once(op)).count(), kinds.len() + 1);
+        assert_eq!(ops.unwrap().iter().filter(|op| mount2(op)).count(), kinds.len() + 1);
         sandbox.enter(&config, &sandbox.host()).ok();
         for number in 0..kinds.len() {
             let [once, parts] =
@@ -163,7 +164,7 @@ fn a_remount_changes_what_is_there() {
     });
 }
 
-/// The hierarchies that this machine has, if they are several.
+/// The hierarchies of this host, if there are several.
 fn hierarchies() -> Vec<Hierarchy> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut found = Vec::new();
@@ -223,7 +224,7 @@ fn a_new_cgroup_namespace_gets_new_mounts() {
         host.cgroups = Some(if several {
             Cgroups::Several(hierarchies)
         } else {
-            Cgroups::Unified { mountpoint: "/sys/fs/cgroup".into(), path: "/".into() }
+            Cgroups::Unified { mountpoint: "/sys/fs/cgroup".into() }
         });
         let mut config = config(json!([
             proc_mount(),

@@ -41,7 +41,7 @@ fn a_false_null_device_masks_nothing() {
         config["linux"]["maskedPaths"] = json!(["/word"]);
         sandbox
             .enter(&config, &sandbox.host())
-            .refused(r#"linux.maskedPaths[0] "/word": /dev/null is no null device"#);
+            .refused(r#"linux.maskedPaths[0] "/word": /dev/null is not the null device"#);
     });
 }
 

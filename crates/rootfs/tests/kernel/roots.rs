@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rootfs::proc_and_sys;
+use davit_rootfs::proc_and_sys;
 use serde_json::json;
 
 use crate::sandbox::{ROOT, SHARED, Sandbox, config, inside, mountinfo, proc_mount};
@@ -147,9 +147,9 @@ fn the_default_configuration_can_be_entered() {
         let text = include_str!("../plan/default.json");
         let mut host = sandbox.host();
         // Any directory does for a cgroup: what it is bound from makes no difference here.
-        let (mountpoint, path) = (sandbox.bundle.clone(), "/".into());
-        host.cgroups = Some(rootfs::Cgroups::Unified { mountpoint, path });
-        host.console = Some(rootfs::Console { master: 1, terminal: 2 });
+        let mountpoint = sandbox.bundle.clone();
+        host.cgroups = Some(davit_rootfs::Cgroups::Unified { mountpoint });
+        host.console = Some(davit_rootfs::Console { master: 1, terminal: 2 });
         sandbox.enter(&serde_json::from_str(text).unwrap(), &host).ok();
         assert!(mountinfo("/sys/fs/cgroup").starts_with("ro,nosuid,nodev,noexec,relatime "));
         assert!(mountinfo("/dev/console").contains(" - devpts "));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rootfs::{Context, Host, Op, apply, parent_opens_sources, phases, plan};
+use davit_rootfs::{Context, Host, Op, apply, parent_opens_sources, phases, plan};
 use serde_json::{Value, json};
 
 /// Set in the process that is already inside.
@@ -75,13 +75,16 @@ impl Sandbox {
             bundle: self.bundle.clone(),
             user_namespace: false,
             privileged_parent: true,
+            makes_nodes: true,
+            joined_user_namespace: None,
             cgroups: None,
             console: None,
             no_pivot: false,
             proc_and_sys: Vec::new(),
             ephemeral: false,
             selinux: false,
-            mount_context: rootfs::ContextType::Context,
+            mount_context: davit_rootfs::ContextType::Context,
+            shares_dev: false,
             first_slot: 8,
         }
     }

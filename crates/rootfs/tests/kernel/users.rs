@@ -6,11 +6,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
+use davit_rootfs::{AttachPoint, Context, Op, apply, parent_opens_sources, phases, plan};
+use davit_sys::Slots;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
-use rootfs::{Context, Op, Place, apply, parent_opens_sources, phases, plan};
 use serde_json::json;
-use sys::Slots;
 
 use crate::sandbox::{ROOT, SHARED, Sandbox, config, inside, mountinfo, proc_mount};
 
@@ -27,7 +27,7 @@ const LOCKED: &[&str] = &[
 /// What the second process of a test is told: numbers of slots and descriptors, and operations.
 const CROSSING: &str = "ROOTFS_TEST_CROSSING";
 
-/// The same test again, as root of a user namespace where nobody else has a number.
+/// The same test again, as root of a user namespace in which no other id is mapped.
 fn cross(test: &str, context: &Context, ops: &[Op]) {
     let mut numbers = Vec::new();
     for (slot, fd) in context.slots.iter() {
@@ -68,12 +68,12 @@ fn the_parent_opens_what_the_container_cannot_reach() {
         assert_eq!(context.slots.iter().count(), 0);
         assert!(Path::new("/hello").exists());
         assert_eq!(fs::read_to_string("/data/file").unwrap(), "content");
-        let peers = |info: &str| info.split(' ').nth(1).unwrap().to_owned();
-        // Only what asks for it is shared with the host, of which this namespace is a slave.
-        assert!(peers(&mountinfo("/")).starts_with("master:"), "{}", mountinfo("/"));
-        assert!(peers(&mountinfo("/data")).starts_with("master:"), "{}", mountinfo("/data"));
-        let shared = peers(&mountinfo("/shared")).replace("shared", "master");
-        assert_eq!(shared, peers(&volume));
+        let group = |info: &str| info.split(' ').nth(1).unwrap().to_owned();
+        // Only the mount with that option is shared with the host; the others are slaves.
+        assert!(group(&mountinfo("/")).starts_with("master:"), "{}", mountinfo("/"));
+        assert!(group(&mountinfo("/data")).starts_with("master:"), "{}", mountinfo("/data"));
+        let shared = group(&mountinfo("/shared")).replace("shared", "master");
+        assert_eq!(shared, group(&volume));
         return;
     }
     inside(test, SHARED, |sandbox| {
@@ -154,10 +154,10 @@ fn with_hooks_the_root_is_attached_where_they_look_for_it() {
         let spec = serde_json::from_value(config).unwrap();
         let ops = plan(&spec, &host).unwrap();
         let place = ops.iter().find_map(|op| match &op.action {
-            rootfs::Action::Root { at, .. } => Some(at.clone()),
+            davit_rootfs::Action::Root { at, .. } => Some(at.clone()),
             _ => None,
         });
         let path = std::ffi::CString::new(sandbox.rootfs.to_str().unwrap()).unwrap();
-        assert_eq!(place, Some(Place::Directory(path)));
+        assert_eq!(place, Some(AttachPoint::Directory(path)));
     });
 }

@@ -58,13 +58,23 @@ fn mounts_that_cannot_be() {
             json!({ "destination": "/a", "type": "overlay", "options": ["upperdir=/u"] }),
             "mounts[0].options: lowerdir: missing",
         ),
+    ];
+    for (mount, message) in table {
+        assert_eq!(refused(mount.clone()), message, "{mount}");
+    }
+}
+
+#[test]
+fn nul_bytes_in_mounts_are_refused() {
+    let refused = |mount: Value| one_mount(mount, &host()).unwrap_err().to_string();
+    let table = [
         (
             json!({ "destination": "/a\0b", "type": "tmpfs" }),
-            r#"mounts[0].destination: "/a\0b": has a NUL byte in it"#,
+            r#"mounts[0].destination: "/a\0b": contains a NUL byte"#,
         ),
         (
             json!({ "destination": "/a", "type": "tmpfs", "options": ["size=1\0"] }),
-            r#"mounts[0].options[0]: "1\0": has a NUL byte in it"#,
+            r#"mounts[0].options[0]: "1\0": contains a NUL byte"#,
         ),
     ];
     for (mount, message) in table {
@@ -87,7 +97,7 @@ fn other_fields_that_cannot_be() {
         (
             "/linux/rootfsPropagation",
             json!("sharde"),
-            r#"linux.rootfsPropagation: "sharde": must be shared, slave, private or unbindable, perhaps with an r before"#,
+            r#"linux.rootfsPropagation: "sharde": must be shared, slave, private or unbindable, optionally with the prefix r"#,
         ),
         (
             "/linux/maskedPaths",
@@ -103,7 +113,7 @@ fn other_fields_that_cannot_be() {
         (
             "/annotations",
             json!({ "run.davit.root.layers": "/a::/b" }),
-            r#"annotations["run.davit.root.layers"]: "/a::/b": names an empty directory"#,
+            r#"annotations["run.davit.root.layers"]: "/a::/b": has an empty directory name"#,
         ),
         (
             "/annotations",
@@ -133,15 +143,15 @@ fn devices_that_cannot_be() {
         (json!({ "path": "/dev/x", "type": "a" }), r#"[0].type: "a": must be c, b, u or p"#),
         (
             json!({ "path": "/dev/x", "type": "c", "major": -1 }),
-            r#"[0].major: "-1": is no device number"#,
+            r#"[0].major: "-1": is not a device number"#,
         ),
         (
             json!({ "path": "/dev/x", "type": "b", "major": 1, "minor": 1_048_576 }),
-            r#"[0].minor: "1048576": is no device number"#,
+            r#"[0].minor: "1048576": is not a device number"#,
         ),
         (
             json!({ "path": "/dev/x", "type": "p", "uid": 4_294_967_295u32 }),
-            r#"[0].uid: "4294967295": is no valid id"#,
+            r#"[0].uid: "4294967295": is not a valid id"#,
         ),
     ];
     for (device, message) in table {
@@ -180,7 +190,7 @@ fn values_for_a_file_system_have_no_effect_on_a_bind_mount() {
     let config = config(&json!([tmpfs, bind]));
     let spec = serde_json::from_value(config).unwrap();
     let expected = r#"mounts[1].options[1]: "mode=755" has no effect on a bind mount"#;
-    assert_eq!(rootfs::without_effect(&spec, &host()), [expected]);
+    assert_eq!(davit_rootfs::without_effect(&spec, &host()), [expected]);
 }
 
 #[test]
@@ -190,5 +200,5 @@ fn a_console_size_that_no_terminal_has() {
         "consoleSize": { "height": 65536, "width": 1 } });
     let host = super::with_console(host());
     let error = try_plan(&config, &host).unwrap_err().to_string();
-    assert_eq!(error, r#"process.consoleSize.height: "65536": is more than a terminal can have"#);
+    assert_eq!(error, r#"process.consoleSize.height: "65536": is too large for a terminal"#);
 }

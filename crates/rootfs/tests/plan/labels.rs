@@ -1,6 +1,6 @@
 //! `linux.mountLabel`: which mounts get it, and as what.
 
-use rootfs::{Action, ContextType, Host};
+use davit_rootfs::{Action, ContextType, Host};
 use serde_json::{Value, json};
 
 use super::{config, host, try_plan};
@@ -24,9 +24,9 @@ fn settings(action: &Action) -> Vec<String> {
         Action::Overlay { overlay, .. } => &overlay.settings,
         other => panic!("{other:?}"),
     };
-    let text = |setting: &rootfs::Setting| match setting {
-        rootfs::Setting::Flag(name) => name.to_str().unwrap().to_owned(),
-        rootfs::Setting::Text(key, value) => {
+    let text = |setting: &davit_rootfs::FsOption| match setting {
+        davit_rootfs::FsOption::Flag(name) => name.to_str().unwrap().to_owned(),
+        davit_rootfs::FsOption::Text(key, value) => {
             format!("{}={}", key.to_str().unwrap(), value.to_str().unwrap())
         }
     };
@@ -39,9 +39,9 @@ fn without_selinux_nothing_has_it_which_is_said() {
     let mut config = config(&json!([]));
     config["linux"]["mountLabel"] = LABEL.into();
     let spec = serde_json::from_value(config).unwrap();
-    let said = rootfs::without_effect(&spec, &host());
+    let said = davit_rootfs::without_effect(&spec, &host());
     assert_eq!(said, ["linux.mountLabel: has no effect: this kernel has no SELinux"]);
-    assert!(rootfs::without_effect(&spec, &selinux()).is_empty());
+    assert!(davit_rootfs::without_effect(&spec, &selinux()).is_empty());
 }
 
 fn selinux() -> Host {
@@ -84,7 +84,7 @@ fn the_annotation_says_as_what() {
 #[test]
 fn mount_of_old_gets_it_in_quotes() {
     let action = labelled(mount("tmpfs", &["size=1m", "silent"]), &selinux());
-    let Action::OldMount { data, .. } = action else { panic!("{action:?}") };
+    let Action::LegacyMount { data, .. } = action else { panic!("{action:?}") };
     assert_eq!(data.to_str().unwrap(), format!("size=1m,context=\"{LABEL}\""));
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use rootfs::Action;
+use davit_rootfs::Action;
 
 use super::{config, host, one_mount, try_plan};
 
@@ -108,7 +108,7 @@ fn every_option_on_a_tmpfs() {
                     "{option}"
                 );
             }
-            "copy" => assert_eq!(lines, ["tmpfs with a copy of what is there -> \"/d\""]),
+            "copy" => assert_eq!(lines, ["tmpfs with a copy of the covered directory -> \"/d\""]),
             flags if flags.starts_with("flags") => {
                 assert_eq!(lines, [format!("tmpfs \"t\" -> \"/d\" {flags}\"\"")], "{option}");
             }
@@ -149,12 +149,12 @@ fn mount_is_told_at_once_what_it_can_be_told() {
         let mount = json!({ "destination": "/d", "source": "t", "type": kind, "options": options });
         let ops = try_plan(&config(&json!([mount])), &host()).unwrap();
         ops.into_iter().find_map(|op| match op.action {
-            Action::Mount { filesystem, .. } => filesystem.at_once,
+            Action::Mount { filesystem, .. } => filesystem.mount2,
             _ => None,
         })
     };
-    let at_once = told("tmpfs", &["nosuid", "mode=755", "size=64k"]).unwrap();
-    assert_eq!((at_once.flags, at_once.data.to_str()), (2, Ok("mode=755,size=64k")));
+    let mount2 = told("tmpfs", &["nosuid", "mode=755", "size=64k"]).unwrap();
+    assert_eq!((mount2.flags, mount2.data.to_str()), (2, Ok("mode=755,size=64k")));
     for by_parts in [
         &["mode=755", "size=64k", "tmpcopyup"][..],
         // The mode is that of what it covers.

@@ -1,37 +1,43 @@
-//! `delete`: ends what is left of a container and forgets it.
+//! `delete`: kills what is left of a container and removes its state.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use davit_sys::trace::operation;
+
 use super::{Created, LOCK, kill};
-use crate::annotations::HookOutput;
-use crate::error::{Error, Result, Within};
-use crate::hook::{Hook, Moment, Output};
+use crate::config::annotations::hook_output;
+use crate::error::{Error, ErrorKind, Result, Within};
+use crate::hook::{Hook, HookPoint, Output};
 use crate::id::Id;
-use crate::record::{Entry, Lock, Record, Root};
+use crate::log::warn;
+use crate::spawn::idle_deadline;
 use crate::state::{self, Status};
+use crate::state::{ContainerDir, Lock, Record, Stage, StateRoot};
 
-/// How long the kernel may take to end processes and let go of their cgroup.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for the kernel to end the processes of a container and to release their cgroup.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Deletes a stopped or created container; with `force` any. Returns what went wrong afterwards
-/// and does not matter to the container, which is gone: failed poststop hooks.
+/// Timeout for the holder of the lock to notice that its container was killed.
+const HOLDER_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Deletes a stopped or created container; with `force` any container.
 ///
 /// # Errors
-/// There is none (with `force` that is no error, as engines expect); it runs; it does not end.
-pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
-    let Some(entry) = root.find(id)? else {
-        return if force { Ok(Vec::new()) } else { Err(Error::new("container does not exist")) };
+/// The container does not exist (with `force` that is success, as engines expect); it runs; it does
+/// not end.
+pub fn delete(root: &StateRoot, id: &Id, force: bool) -> Result<()> {
+    let Some(dir) = root.find(id)? else {
+        return if force { Ok(()) } else { Err(Error::not_found()) };
     };
-    let _lock = match lock(&entry, force) {
-        Err(error) if force && error.message() == "container does not exist" => {
-            return Ok(Vec::new());
-        }
+    let locked = if force { lock_or_kill(&dir) } else { dir.lock(LOCK).map(Some) };
+    let _lock = match locked {
+        Err(error) if force && error.kind() == ErrorKind::NotFound => return Ok(()),
         locked => locked?,
     };
-    let record = match entry.record() {
+    let record = match dir.record() {
         Ok(record) => record,
-        Err(error) if force => return delete_damaged(root, &entry, &error),
+        Err(error) if force => return delete_damaged(root, &dir, &error),
         Err(error) => return Err(error.hint("delete --force removes what is left of it")),
     };
     let status = Status::of(&record)?;
@@ -40,52 +46,66 @@ pub fn delete(root: &Root, id: &Id, force: bool) -> Result<Vec<String>> {
         return Err(Error::new(format!("cannot delete a container that is {status}"))
             .hint("stop it first, or use --force"));
     }
-    forget(root, &entry, &record, status)
+    remove(root, &dir, &record, status)
 }
 
-/// Deletes a container that `run` has waited for: it knows all that it needs.
+/// Deletes a container that `run` has waited for.
 ///
 /// # Errors
-/// It cannot be removed. That somebody else has done so is none.
-pub fn delete_ended(created: &Created) -> Result<Vec<String>> {
-    let _lock = match lock(&created.entry, true) {
-        Err(error) if error.message() == "container does not exist" => return Ok(Vec::new()),
+/// It cannot be removed. A container that another command has removed is not an error.
+pub fn delete_ended(created: &Created) -> Result<()> {
+    let _lock = match lock_or_kill(&created.dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         locked => locked?,
     };
-    forget(&created.root, &created.entry, &created.record, Status::Stopped)
+    remove(&created.root, &created.dir, &created.record, Status::Stopped)
 }
 
-fn forget(root: &Root, entry: &Entry, record: &Record, status: Status) -> Result<Vec<String>> {
-    end(record, status)?;
-    let warnings = poststop(record);
-    entry.remove(root)?;
-    Ok(warnings)
+/// Kills what is left of a container, runs its poststop hooks and removes its directory.
+///
+/// # Errors
+/// Its processes do not end, or it cannot be removed.
+pub(super) fn remove(
+    root: &StateRoot,
+    dir: &ContainerDir,
+    record: &Record,
+    status: Status,
+) -> Result<()> {
+    stop(record, status)?;
+    poststop(record);
+    root.remove(dir, record.stage != Stage::Creating)
 }
 
-fn lock(entry: &Entry, force: bool) -> Result<Lock> {
-    if force {
-        if let Ok(lock) = entry.lock(Duration::ZERO) {
-            return Ok(lock);
-        }
-        // A command that waits for the container lets go of it when that ends.
-        end_now(entry);
+/// Takes the lock; `None` if a command that is stopped or hangs holds it: `delete --force` does not
+/// depend on other commands. A command that works on a container whose cgroup and directory are
+/// gone fails at its next step, and the processes that it made are killed with it.
+fn lock_or_kill(dir: &ContainerDir) -> Result<Option<Lock>> {
+    match dir.lock(Duration::ZERO) {
+        Err(error) if error.kind() == ErrorKind::Locked => {}
+        locked => return locked.map(Some),
     }
-    entry.lock(LOCK)
-}
-
-/// What can be ended is ended; the second try, with the lock, says what cannot.
-fn end_now(entry: &Entry) {
-    if let Ok(record) = entry.record() {
-        let _ = kill::everything(&record, libc::SIGKILL);
+    // A command that waits for the container releases the lock when the container ends. Processes
+    // that do not end are reported later.
+    if let Ok(record) = dir.record() {
+        let _ = kill::all_processes(&record, libc::SIGKILL);
+    }
+    match dir.lock(HOLDER_TIMEOUT) {
+        Err(error) if error.kind() == ErrorKind::Locked => Ok(None),
+        locked => locked.map(Some),
     }
 }
 
-fn end(record: &Record, status: Status) -> Result<()> {
-    // Only a cgroup without processes can be removed: then there is nobody to be ended.
+fn stop(record: &Record, status: Status) -> Result<()> {
+    // Its cgroup and mounts ended with that boot: those that have their names now belong to other
+    // containers.
+    if record.is_of_another_boot() {
+        return Ok(());
+    }
+    // Only a cgroup without processes can be removed: there is then no process to kill.
     let is_empty = status == Status::Stopped
-        && record.cgroup.as_ref().is_some_and(cgroups::Cgroup::remove_if_empty);
+        && record.cgroup.as_ref().is_some_and(davit_cgroups::Cgroup::remove_if_empty);
     if !is_empty {
-        end_processes(record)?;
+        kill_processes(record)?;
     }
     if let Some(group) = &record.resctrl {
         group.remove().within(|| "linux.intelRdt")?;
@@ -93,84 +113,99 @@ fn end(record: &Record, status: Status) -> Result<()> {
     unmount(record)
 }
 
-fn end_processes(record: &Record) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    kill::everything(record, libc::SIGKILL)?;
-    if let Some(init) = record.init
-        && !init.wait_for_end(PATIENCE)?
-    {
-        return Err(Error::new(format!(
-            "init (pid {}) does not end within {} s of SIGKILL",
-            init.pid,
-            PATIENCE.as_secs()
-        ))
-        .hint(waits_in(init.pid)));
-    }
+fn kill_processes(record: &Record) -> Result<()> {
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    kill_and_wait(record)?;
     match &record.cgroup {
         Some(cgroup) => Ok(cgroup.remove(deadline)?),
         None => Ok(()),
     }
 }
 
-/// What a container without a mount namespace of its own has mounted.
+/// Kills the container's processes, and returns when init has ended.
+pub(super) fn kill_and_wait(record: &Record) -> Result<()> {
+    kill::all_processes(record, libc::SIGKILL)?;
+    if let Some(init) = record.init
+        && !operation("wait", &"wait for the end of init", || init.wait_for_end(KILL_TIMEOUT))?
+    {
+        return Err(Error::new(format!(
+            "init (pid {}) does not end within {} s of SIGKILL",
+            init.pid,
+            KILL_TIMEOUT.as_secs()
+        ))
+        .hint(waits_in(init.pid)));
+    }
+    Ok(())
+}
+
+/// Unmounts the mounts of a container without a mount namespace of its own.
 pub(super) fn unmount(record: &Record) -> Result<()> {
     match &record.mounts_before {
-        Some(others) => rootfs::unmount_below(&record.rootfs, others)
+        Some(others) => davit_rootfs::unmount_below(&record.rootfs, others)
             .within(|| format!("mounts below {}", record.rootfs.display())),
         None => Ok(()),
     }
 }
 
-/// Where a process hangs that even SIGKILL does not end.
+/// The kernel function in which a process hangs that even SIGKILL does not end.
 fn waits_in(pid: i32) -> String {
-    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    match place.trim() {
-        "" | "0" => "it is in uninterruptible sleep: a device or a network file system".to_owned(),
-        place => format!("it waits in the kernel, in {place}"),
+    match idle_deadline::waits_in(pid) {
+        None => "it is in uninterruptible sleep: a device or a network file system".to_owned(),
+        Some(function) => format!("it waits in the kernel, in {function}"),
     }
 }
 
-pub(super) fn poststop(record: &Record) -> Vec<String> {
-    let status = Moment::Poststop.status();
+/// Runs the poststop hooks. The container is deleted even if they fail: a failure is a warning
+/// (runtime.md, "Lifecycle", step 13).
+pub(super) fn poststop(record: &Record) {
+    let status = HookPoint::Poststop.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
     let state = format!("{before}0{after}");
-    let mut warnings = Vec::new();
     if record.poststop.is_empty() {
-        return warnings;
+        return;
     }
     // The bundle may be gone by now.
     let directory = Some(record.bundle.as_path()).filter(|path| path.is_dir());
-    // Hooks clean up: they run also where their log cannot be written any more.
-    let output = Output::open(&HookOutput::of(&record.annotations)).unwrap_or_else(|error| {
-        warnings.push(error.to_string());
+    // Hooks clean up: they run even if their log cannot be written any more.
+    let output = Output::open(&hook_output(&record.annotations)).unwrap_or_else(|error| {
+        warn(error.to_string());
         Output::default()
     });
-    let run = |hook: &Hook| hook.run(&state, directory, &output).err();
-    warnings.extend(record.poststop.iter().filter_map(run).map(|error| error.to_string()));
-    warnings
+    let run = |hook: &Hook| operation("hooks", hook, || hook.run(&state, directory, &output)).err();
+    record.poststop.iter().filter_map(run).for_each(|error| warn(error.to_string()));
 }
 
-/// Without a record there is the note of the cgroup, and the cgroup knows its processes.
-fn delete_damaged(root: &Root, entry: &Entry, damage: &Error) -> Result<Vec<String>> {
-    if let Some(path) = entry.noted_cgroup() {
-        let layout = cgroups::Layout::discover().within(|| "cgroups")?;
-        let cgroup = cgroup_at(&layout, &path);
-        let deadline = Instant::now() + PATIENCE;
-        cgroup.kill(deadline)?;
-        cgroup.remove(deadline)?;
+/// Without a record, the cgroup link leads to the cgroup, which has the processes. If that is
+/// damaged too, there is nothing to kill.
+fn delete_damaged(root: &StateRoot, dir: &ContainerDir, damage: &Error) -> Result<()> {
+    warn(format!("its record was damaged ({damage}): poststop hooks did not run"));
+    let init = dir.read_init_link().ok().flatten();
+    match dir.read_cgroup_link() {
+        // The cgroup that has its path now belongs to another container.
+        _ if init.is_some_and(|init| init.is_of_another_boot()) => {}
+        Ok(Some(path)) => {
+            let layout = davit_cgroups::Layout::discover().within(|| "cgroups")?;
+            let cgroup = cgroup_at(&layout, &path);
+            let deadline = Instant::now() + KILL_TIMEOUT;
+            cgroup.kill(deadline)?;
+            cgroup.remove(deadline)?;
+        }
+        Ok(None) => {}
+        Err(error) => warn(format!(
+            "the note of its cgroup was damaged ({error}): its processes, if any, were not ended"
+        )),
     }
-    entry.remove(root)?;
-    Ok(vec![format!("its record was damaged ({damage}): poststop hooks did not run")])
+    root.remove(dir, true)
 }
 
-fn cgroup_at(layout: &cgroups::Layout, path: &Path) -> cgroups::Cgroup {
+fn cgroup_at(layout: &davit_cgroups::Layout, path: &Path) -> davit_cgroups::Cgroup {
     let unified = layout.unified.iter().map(|tree| (&tree.mountpoint, Vec::new()));
     let legacy = layout.hierarchies.iter().map(|tree| (&tree.mountpoint, tree.controllers.clone()));
-    let members = unified.chain(legacy).map(|(mountpoint, controllers)| cgroups::Member {
+    let members = unified.chain(legacy).map(|(mountpoint, controllers)| davit_cgroups::Member {
         directory: mountpoint.join(path),
         path: path.to_owned(),
         controllers,
     });
-    cgroups::Cgroup { members: members.collect(), ..cgroups::Cgroup::default() }
+    davit_cgroups::Cgroup { members: members.collect(), ..davit_cgroups::Cgroup::default() }
 }

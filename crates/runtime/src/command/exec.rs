@@ -1,82 +1,58 @@
-//! `exec`: a further process in a running container.
+//! `exec`: runs a process in a running container.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
 
-use namespaces::Kind;
+use davit_namespaces::Kind;
+use davit_privileges::affinity::Affinity;
+use davit_sys::Slots;
 use nix::errno::Errno;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as Spec};
-use privileges::affinity::Affinity;
-use serde_json::Value;
-use sys::Slots;
+use oci_spec::runtime::Process as Spec;
 
-use crate::agent;
-use crate::annotations;
-use crate::bundle;
-use crate::command::undertaking::write_pid_file;
-use crate::conversation::misunderstood;
-use crate::error::{Error, Result, Within};
-use crate::execute::{self, Progress, Start, Started};
-use crate::handover;
+use crate::agent::Agent;
+use crate::command::build::write_pid_file;
+use crate::config::annotations;
+use crate::config::normalize::normalize_process;
+use crate::config::process::{ProcessChanges, change};
+use crate::config::{input, parse};
+use crate::error::{Error, ErrorKind, Result, Within};
 use crate::host::Host;
 use crate::id::Id;
-use crate::plan::{self, Base, ProcessOptions};
-use crate::process::Process;
-use crate::program;
-use crate::record::{Record, Root};
+use crate::log::warn;
+use crate::plan::{self, CgroupEntry, ExecConfig, InitPlan, ProcessOptions};
 use crate::slot;
-use crate::state::Status;
-use crate::step::InitPlan;
+use crate::spawn::channel::protocol_error;
+use crate::spawn::self_exe;
+use crate::spawn::send_fd;
+use crate::spawn::{self, NoEvents, Progress, Start, Started};
+use crate::state::{PlanFile, Process, Record, StateRoot, Status};
 
-/// What the command line changes of the container's own process.
-#[derive(Clone, Debug, Default)]
-pub struct ProcessChanges {
-    /// Program and arguments.
-    pub args: Vec<String>,
-    /// `--cwd`
-    pub cwd: Option<PathBuf>,
-    /// `--env`, on top of the configured ones.
-    pub env: Vec<String>,
-    /// `--tty`
-    pub terminal: bool,
-    /// `--user`
-    pub user: Option<(u32, Option<u32>)>,
-    /// `--additional-gids`
-    pub additional_gids: Vec<u32>,
-    /// `--cap`, on top of the configured ones.
-    pub capabilities: Vec<String>,
-    /// `--process-label`
-    pub selinux_label: Option<String>,
-    /// `--apparmor`
-    pub apparmor_profile: Option<String>,
-    /// `--no-new-privs`
-    pub no_new_privileges: bool,
-}
-
-/// What the command line says.
+/// The command line.
 #[derive(Debug, Default)]
 pub struct ExecRequest {
     /// A process specification instead of changes.
     pub process: Option<PathBuf>,
     /// Changes of the container's own process.
     pub changes: ProcessChanges,
-    /// Where the terminal's other side is sent.
+    /// The socket that receives the pty master.
     pub console_socket: Option<PathBuf>,
-    /// Where a handle of the process is sent.
+    /// The socket that receives the pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// Where the pid is written.
+    /// The file that gets the pid.
     pub pid_file: Option<PathBuf>,
     /// Sub-cgroups to run in.
     pub cgroups: Vec<String>,
-    /// Run also where the container is paused; it then waits for `resume`.
+    /// Run even if the container is paused; the process then waits for `resume`.
     pub ignore_paused: bool,
-    /// Nobody waits for its end.
+    /// The command does not wait for the end of the process.
     pub detach: bool,
     /// The rest.
     pub options: ProcessOptions,
 }
 
-/// A process that was executed.
+/// A process that runs its program.
 pub struct Executed {
     /// The process.
     pub started: Started,
@@ -84,117 +60,201 @@ pub struct Executed {
     pub terminal: bool,
 }
 
-/// Runs a process in a container.
+/// Runs a process in a running container.
 ///
 /// # Errors
-/// The container does not run; what could not be done.
-pub fn exec(root: &Root, id: &Id, request: &ExecRequest) -> Result<Executed> {
-    let entry = root.get(id)?;
-    let record = entry.record()?;
-    let (status, mut handle) = Status::look(&record)?;
+/// The container does not run; the first step that failed.
+pub fn exec(root: &StateRoot, id: &Id, request: &ExecRequest) -> Result<Executed> {
+    let dir = root.get(id)?;
+    let record = dir.record()?;
+    let (status, pidfd) = Status::look(&record)?;
     if status.living()? == Status::Paused && !request.ignore_paused {
         return Err(Error::new("container is paused"));
     }
-    let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-    let kept = entry.kept()?;
-    let base = kept.base()?;
-    let filtered = base.has_filter.then(|| kept.plan()).transpose()?;
-    let filter = filtered.as_ref().and_then(InitPlan::filter).unwrap_or_default();
-    let mut process = match &request.process {
-        Some(path) => {
-            let text = bundle::read(path).within(|| path.display().to_string())?;
-            bundle::parse_process(&text).within(|| path.display().to_string())?
-        }
-        None => change(&base.process, &request.changes)?,
-    };
-    plan::fit_terminal(&mut process, &request.options);
+    let init = record.init.filter(Process::has_its_start_time);
+    let init = init.ok_or_else(Error::not_running)?;
+    let plan_file = dir.plan_file()?;
+    let config = ExecConfig::read(&plan_file)?;
+    let filter = filter(&config, &plan_file)?;
+    let process = process(&config, request)?;
     check_terminal(&process, request)?;
     let host = Host::discover(true)?;
-    let kinds = kinds(&base, init)?;
+    let kinds = kinds(&config, init)?;
     run_initially_on(&process)?;
     if let Some(group) = &record.resctrl {
-        // The process is born where we are: it is never outside.
+        // The process is created in the runtime's group: it is never outside.
         group.assign(nix::unistd::getpid().as_raw()).within(|| "linux.intelRdt: tasks")?;
     }
-    let mut start = |join: cgroups::Join| -> Result<Started> {
+    let warnings = Vec::new();
+    let mut exec = Exec { record, init, config, filter, process, host, kinds, request, warnings };
+    let executed = exec.run(pidfd);
+    exec.warnings.into_iter().for_each(warn);
+    executed
+}
+
+/// The container's system call filter. A container with a filter never gets a process without it.
+fn filter(config: &ExecConfig, plan_file: &PlanFile) -> Result<Vec<davit_seccomp::Op>> {
+    if !config.has_filter {
+        return Ok(Vec::new());
+    }
+    let filter = InitPlan::read(plan_file)?.filter;
+    match filter.is_empty() {
+        false => Ok(filter),
+        true => Err(Error::new(
+            "plan: is damaged: the container has a system call filter, and it holds none",
+        )),
+    }
+}
+
+/// The process to run: that of `--process`, or the container's own with the changes of the command
+/// line.
+fn process(config: &ExecConfig, request: &ExecRequest) -> Result<Spec> {
+    let mut process = match &request.process {
+        Some(path) => {
+            let text = input::read(path).within(|| path.display().to_string())?;
+            let (process, warnings) =
+                parse::process(&text).within(|| path.display().to_string())?;
+            warnings.into_iter().for_each(warn);
+            process
+        }
+        None => change(&config.process, &request.changes)?,
+    };
+    normalize_process(&mut process, &request.options);
+    Ok(process)
+}
+
+/// A process that is to be run in a running container.
+struct Exec<'a> {
+    record: Record,
+    init: Process,
+    config: ExecConfig,
+    filter: Vec<davit_seccomp::Op>,
+    process: Spec,
+    host: Host,
+    kinds: Vec<Kind>,
+    request: &'a ExecRequest,
+    /// The warnings of the plan.
+    warnings: Vec<String>,
+}
+
+impl Exec<'_> {
+    /// Runs it; `pidfd` is that of the container's init.
+    fn run(&mut self, pidfd: Option<OwnedFd>) -> Result<Executed> {
+        let own_cgroup = self.request.cgroups.is_empty();
+        let first = join(&self.record, self.init, self.request)?;
+        match (self.attempt(first, false, pidfd), &self.record.cgroup) {
+            // The cgroup of a container that has made cgroups below it accepts no process any more.
+            (Err(error), Some(cgroup)) if error.is_os(Errno::EBUSY) && own_cgroup => {
+                let join = cgroup.join_next_to(self.init.pid)?;
+                self.attempt(join, false, None)
+            }
+            // At the limit of the pids controller no process can be created inside.
+            (Err(error), Some(_)) if error.is_os(Errno::EAGAIN) => {
+                let join = join(&self.record, self.init, self.request)?;
+                self.attempt(join, true, None)
+            }
+            (executed, _) => executed,
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        join: davit_cgroups::JoinFds,
+        moved: bool,
+        pidfd: Option<OwnedFd>,
+    ) -> Result<Executed> {
+        let agent = Agent::connect(&self.record)?;
+        let mut started = self.start(join, moved, pidfd)?;
+        started.agent = agent;
+        started.console.clone_from(&self.request.console_socket);
+        match follow(&mut started, self.request) {
+            Ok(()) => Ok(Executed { started, terminal: self.process.terminal() == Some(true) }),
+            Err(error) => {
+                started.kill();
+                let hint = container_ended(self.init, &error);
+                Err(error.hinted(hint))
+            }
+        }
+    }
+
+    /// Starts the process in the container's cgroup, or outside it to be moved into it later.
+    fn start(
+        &mut self,
+        join: davit_cgroups::JoinFds,
+        moved: bool,
+        pidfd: Option<OwnedFd>,
+    ) -> Result<Started> {
         let mut slots = Slots::default();
-        let handle = handle.take().map_or_else(|| init.handle(), |handle| Ok(Some(handle)))?;
-        slots.put(slot::PROCESS, handle.ok_or_else(|| Error::new("container not running"))?);
-        let legacy_cgroups = u16::try_from(join.procs.len()).unwrap_or(u16::MAX);
+        let pidfd = pidfd.map_or_else(|| self.init.pidfd(), |pidfd| Ok(Some(pidfd)))?;
+        slots.put(slot::PROCESS, pidfd.ok_or_else(Error::not_running)?);
+        let (join, late_cgroup) =
+            if moved { (davit_cgroups::JoinFds::default(), Some(join)) } else { (join, None) };
+        let files = u16::try_from(join.procs.len()).map_err(|_| Error::new("too many cgroups"))?;
         for (slot, file) in (slot::CGROUP..).zip(join.procs) {
             slots.put(slot, file);
         }
         let plan = plan::exec(&plan::ExecInputs {
-            id: id.as_str(),
-            process: &process,
-            base: &base,
-            kinds: &kinds,
-            init: init.pid,
-            seccomp: filter,
-            legacy_cgroups,
-            host: &host,
-            options: &request.options,
+            id: self.record.id.as_str(),
+            process: &self.process,
+            config: &self.config,
+            kinds: &self.kinds,
+            init: self.init.pid,
+            seccomp: &self.filter,
+            entry: if moved { CgroupEntry::Moved } else { CgroupEntry::Made { files } },
+            host: &self.host,
+            options: &self.request.options,
         })?;
-        let cgroup = join.into.as_ref().map(AsFd::as_fd);
-        execute::start(Start {
-            plan,
-            born: &[],
+        self.warnings = plan.warnings;
+        spawn::start(Start {
+            plan: Rc::new(plan.init),
+            supervision: plan.supervision,
+            is_further: true,
+            clone_namespaces: &[],
             id_maps: None,
             moves: Vec::new(),
-            cgroup,
+            cgroup: join.into.as_ref().map(AsFd::as_fd),
+            late_cgroup,
             slots,
-            file: &|bytes| program::in_memory(&bytes),
+            file: &|bytes| self_exe::in_memory(&bytes),
         })
-    };
-    let agent = agent::call(&record)?;
-    let mut started = match start(join(&record, init, request)?) {
-        // A container that has made cgroups below its own takes no process at the top any more.
-        Err(error) if beside_is_better(&error, request) => match &record.cgroup {
-            Some(cgroup) => start(cgroup.join_beside(init.pid)?)?,
-            None => return Err(error),
-        },
-        started => started?,
-    };
-    started.agent = agent;
-    started.console.clone_from(&request.console_socket);
-    match follow(&mut started, request) {
-        Ok(()) => Ok(Executed { started, terminal: process.terminal() == Some(true) }),
-        Err(error) => {
-            started.kill();
-            Err(error)
-        }
     }
 }
 
-/// `process.execCPUAffinity.initial` is for the runtime's process, and inherited by the one that it
-/// makes in the container's cgroup.
+/// The processes of a container end with it, a little earlier than its init (pid_namespaces(7)): a
+/// process may end without a report because the container has ended.
+fn container_ended(init: Process, error: &Error) -> Option<&'static str> {
+    let timeout = match error.kind() {
+        ErrorKind::Ended => Duration::from_secs(1),
+        _ => Duration::ZERO,
+    };
+    init.wait_for_end(timeout).unwrap_or(false).then_some("the container has ended meanwhile")
+}
+
+/// `process.execCPUAffinity.initial` is set for the runtime's process, and inherited by the process
+/// that it creates in the container's cgroup.
 fn run_initially_on(process: &Spec) -> Result<()> {
     let Some(op) = Affinity::of(process)?.before else { return Ok(()) };
-    privileges::apply(std::slice::from_ref(&op))
+    davit_privileges::apply(std::slice::from_ref(&op))
         .map_err(|failure| Error::from(failure.error).within(op.to_string()))
 }
 
-fn join(record: &Record, init: Process, request: &ExecRequest) -> Result<cgroups::Join> {
+fn join(record: &Record, init: Process, request: &ExecRequest) -> Result<davit_cgroups::JoinFds> {
     let beside = request.cgroups.is_empty() && annotations::delegates(&record.annotations);
     match &record.cgroup {
-        Some(cgroup) if beside => Ok(cgroup.join_beside(init.pid)?),
+        Some(cgroup) if beside => Ok(cgroup.join_next_to(init.pid)?),
+        Some(cgroup) if request.cgroups.is_empty() => Ok(cgroup.join(&[])?),
         Some(cgroup) => Ok(cgroup.join(&request.cgroups).within(|| "exec --cgroup")?),
-        None => Ok(cgroups::Join::default()),
+        None => Ok(davit_cgroups::JoinFds::default()),
     }
-}
-
-fn beside_is_better(error: &Error, request: &ExecRequest) -> bool {
-    let busy = format!("clone3: {}", sys::words(Errno::EBUSY));
-    request.cgroups.is_empty() && error.message().ends_with(&busy)
 }
 
 fn follow(started: &mut Started, request: &ExecRequest) -> Result<()> {
-    match started.listen(&|_| Ok(()))? {
+    match started.listen(&NoEvents)? {
         Progress::Executed => {}
-        Progress::Created => return Err(misunderstood()),
+        Progress::Created => return Err(protocol_error()),
     }
     if let Some(socket) = &request.pidfd_socket {
-        handover::process(socket, &started.pidfd)?;
+        send_fd::send_pidfd(socket, &started.pidfd)?;
     }
     match &request.pid_file {
         Some(path) => write_pid_file(path, started.pid.as_raw()),
@@ -207,6 +267,7 @@ fn check_terminal(process: &Spec, request: &ExecRequest) -> Result<()> {
         (true, None) if request.detach => {
             Err(Error::new("process.terminal: is set, but there is no --console-socket for it"))
         }
+        (true, None) => super::create::require_terminal(),
         (false, Some(_)) => {
             Err(Error::new("--console-socket: is given, but process.terminal is not set"))
         }
@@ -214,96 +275,18 @@ fn check_terminal(process: &Spec, request: &ExecRequest) -> Result<()> {
     }
 }
 
-/// The kinds in which the container really differs: a user namespace cannot be joined twice.
-pub(super) fn kinds(base: &Base, init: Process) -> Result<Vec<Kind>> {
+/// The kinds of namespaces in which the container differs: a user namespace cannot be joined twice.
+pub(super) fn kinds(base: &ExecConfig, init: Process) -> Result<Vec<Kind>> {
     let inode = |pid: &str| {
         nix::sys::stat::stat(format!("/proc/{pid}/ns/user").as_str())
             .map(|stat| stat.st_ino)
-            .map_err(|errno| Error::from(sys::Error::new("stat", errno)).within("user namespace"))
+            .map_err(|errno| {
+                Error::from(davit_sys::Error::new("stat", errno)).within("user namespace")
+            })
     };
     let mut kinds = base.kinds.clone();
     if kinds.contains(&Kind::User) && inode("self")? == inode(&init.pid.to_string())? {
         kinds.retain(|kind| *kind != Kind::User);
     }
     Ok(kinds)
-}
-
-/// The container's own process with the changes of the command line.
-fn change(base: &Spec, changes: &ProcessChanges) -> Result<Spec> {
-    let mut process = base.clone();
-    process.set_args(Some(changes.args.clone()));
-    process.set_terminal(Some(changes.terminal));
-    process.set_console_size(None);
-    if let Some(cwd) = &changes.cwd {
-        process.set_cwd(cwd.clone());
-    }
-    let mut env = process.env().clone().unwrap_or_default();
-    env.extend(changes.env.iter().cloned());
-    process.set_env(Some(env));
-    if changes.selinux_label.is_some() {
-        process.set_selinux_label(changes.selinux_label.clone());
-    }
-    if changes.apparmor_profile.is_some() {
-        process.set_apparmor_profile(changes.apparmor_profile.clone());
-    }
-    if changes.no_new_privileges {
-        process.set_no_new_privileges(Some(true));
-    }
-    change_user(&mut process, changes)?;
-    add_capabilities(&mut process, &changes.capabilities)?;
-    Ok(process)
-}
-
-fn change_user(process: &mut Spec, changes: &ProcessChanges) -> Result<()> {
-    if changes.user.is_none() && changes.additional_gids.is_empty() {
-        return Ok(());
-    }
-    // The library has no way to change a user in place: as JSON it is a handful of fields.
-    let failed = |error: serde_json::Error| Error::new(error.to_string());
-    let mut user = serde_json::to_value(process.user()).map_err(failed)?;
-    let fields = user.as_object_mut().ok_or_else(|| Error::new("process.user: not an object"))?;
-    if let Some((uid, gid)) = changes.user {
-        fields.insert("uid".to_owned(), Value::from(uid));
-        fields.extend(gid.map(|gid| ("gid".to_owned(), Value::from(gid))));
-    }
-    if !changes.additional_gids.is_empty() {
-        let groups = Value::from(changes.additional_gids.clone());
-        fields.insert("additionalGids".to_owned(), groups);
-    }
-    process.set_user(serde_json::from_value(user).map_err(failed)?);
-    Ok(())
-}
-
-/// As runc: what is added can be used, and is no gift to the programs that it executes.
-fn add_capabilities(process: &mut Spec, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let mut added = Capabilities::new();
-    for name in names {
-        let full = name.to_ascii_uppercase();
-        let full = if full.starts_with("CAP_") { full } else { format!("CAP_{full}") };
-        let capability: Capability = serde_json::from_value(Value::from(full))
-            .map_err(|_| Error::new(format!("--cap: unknown capability {name:?}")))?;
-        added.insert(capability);
-    }
-    let mut sets = process.capabilities().clone().unwrap_or_else(no_capabilities);
-    let with = |set: &Option<Capabilities>| {
-        Some(set.iter().flatten().chain(&added).copied().collect::<Capabilities>())
-    };
-    sets.set_bounding(with(sets.bounding()));
-    sets.set_permitted(with(sets.permitted()));
-    sets.set_effective(with(sets.effective()));
-    process.set_capabilities(Some(sets));
-    Ok(())
-}
-
-fn no_capabilities() -> LinuxCapabilities {
-    let mut none = LinuxCapabilities::default();
-    none.set_bounding(None);
-    none.set_permitted(None);
-    none.set_effective(None);
-    none.set_inheritable(None);
-    none.set_ambient(None);
-    none
 }

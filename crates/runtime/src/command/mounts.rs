@@ -1,65 +1,72 @@
-//! `mounts`: other mounts for a container that lives.
+//! `mounts`: adds or removes mounts of a running container.
 
 use std::path::Path;
+use std::rc::Rc;
 
-use oci_spec::runtime::Mount;
-use serde::Deserialize;
-use sys::Slots;
+use davit_sys::{OsContext, Slots};
 
 use super::{LOCK, exec};
-use crate::annotations::Annotations;
-use crate::bundle;
+use crate::config::annotations::Annotations;
+use crate::config::{input, parse};
 use crate::error::{Error, Result, Within};
-use crate::execute::{self, Progress, Start, Started};
 use crate::host::Host;
 use crate::id::Id;
-use crate::plan::{self, Change, MountsInputs};
-use crate::program;
-use crate::record::Root;
+use crate::log::warn;
+use crate::plan::apply_outside;
+use crate::plan::{self, Change, ExecConfig, MountsInputs, Supervision};
 use crate::slot;
+use crate::spawn::channel::protocol_error;
+use crate::spawn::self_exe;
+use crate::spawn::{self, NoEvents, Progress, Start, Started};
+use crate::state::Process;
+use crate::state::StateRoot;
 use crate::state::Status;
-use crate::strict;
 
-/// Adds the mounts in a file to a container, or removes what is mounted at their destinations, in
-/// their order. The file holds the `mounts` of a config.json, with or without what is around them;
-/// `-` is standard input.
+/// Adds the mounts in a file to a container, or unmounts their destinations, in their order. The
+/// file has the `mounts` of a config.json, as an array or as a member of an object; `-` is standard
+/// input.
 ///
 /// # Errors
-/// The mount that failed: those before it are done.
-pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
-    let mounts = read(file).within(|| file.display().to_string())?;
-    let entry = root.get(id)?;
-    let _lock = entry.lock(LOCK)?;
-    let record = entry.record()?;
+/// The mount that failed; those before it stay.
+pub fn mounts(root: &StateRoot, id: &Id, change: Change, file: &Path) -> Result<()> {
+    let read = || parse::mounts(input::read_or_stdin(file)?);
+    let (mounts, warnings) = read().within(|| file.display().to_string())?;
+    warnings.into_iter().for_each(warn);
+    let dir = root.get(id)?;
+    let _lock = dir.lock(LOCK)?;
+    let record = dir.record()?;
     Status::of_living(&record)?;
-    let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-    let base = entry.kept()?.base()?;
-    if !base.kinds.contains(&namespaces::Kind::Mount) {
+    let init = record.init.filter(Process::has_its_start_time);
+    let init = init.ok_or_else(Error::not_running)?;
+    let config = ExecConfig::read(&dir.plan_file()?)?;
+    if !config.kinds.contains(&davit_namespaces::Kind::Mount) {
         return Err(Error::new("mounts: the container has no mount namespace of its own"));
     }
+    let mountinfo = format!("/proc/{}/mountinfo", init.pid);
     let (outside, inside) = plan::mounts(MountsInputs {
         mounts,
         change,
         bundle: record.bundle.clone(),
-        base: &base,
-        kinds: &exec::kinds(&base, init)?,
+        config: &config,
+        kinds: &exec::kinds(&config, init)?,
         annotations: Annotations::of(&Some(record.annotations.into_iter().collect()))?,
         host: &Host::discover(false)?,
+        mountinfo: &std::fs::read(&mountinfo).syscall("read").within(|| mountinfo)?,
     })?;
     let mut slots = Slots::default();
-    let pidfd = init.handle()?.ok_or_else(|| Error::new("container not running"))?;
+    let pidfd = init.pidfd()?.ok_or_else(Error::not_running)?;
     slots.put(slot::PROCESS, pidfd);
-    let mut context = rootfs::Context::new(slots);
-    rootfs::apply(&outside, &mut context).map_err(|failure| {
-        let step = outside.get(failure.op).map(|op| op.origin.to_string());
-        Error::from(failure.error).within(step.unwrap_or_default())
-    })?;
-    let mut process = execute::start(Start {
-        file: &|bytes| program::in_memory(&bytes),
-        plan: inside,
-        born: &[],
+    let mut context = davit_rootfs::Context::new(slots);
+    apply_outside(&outside, &mut context)?;
+    let mut process = spawn::start(Start {
+        file: &|bytes| self_exe::in_memory(&bytes),
+        plan: Rc::new(inside),
+        supervision: Supervision { stops_at_created: true, ..Supervision::default() },
+        is_further: true,
+        clone_namespaces: &[],
         id_maps: None,
         moves: Vec::new(),
+        late_cgroup: None,
         cgroup: None,
         slots: context.slots,
     })?;
@@ -67,26 +74,11 @@ pub fn mounts(root: &Root, id: &Id, change: Change, file: &Path) -> Result<()> {
 }
 
 fn finish(process: &mut Started) -> Result<()> {
-    match process.listen(&|_| Ok(()))? {
+    match process.listen(&NoEvents)? {
         Progress::Created => process.go()?,
         Progress::Executed => {
-            return Err(Error::new("davit's init does not keep to the conversation"));
+            return Err(protocol_error());
         }
     }
-    execute::reap(process.pid).map(drop)
-}
-
-/// The list alone, as crun takes it, or within an object.
-fn read(file: &Path) -> Result<Vec<Mount>> {
-    #[derive(Deserialize)]
-    struct Section {
-        mounts: Vec<Mount>,
-    }
-    let mut text = bundle::read_or_stdin(file)?;
-    if text.trim_ascii_start().starts_with(b"[") {
-        text = [b"{\"mounts\":", text.as_slice(), b"}"].concat();
-    }
-    strict::check(&text)?;
-    bundle::refuse_nul(&text)?;
-    Ok(bundle::from_json::<Section>(&text)?.mounts)
+    process.finish()
 }

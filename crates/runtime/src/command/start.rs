@@ -1,51 +1,56 @@
-//! `start`: the word of command to a created container.
+//! `start`: tells a created container to run its program.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use namespaces::handshake::Message;
-use nix::unistd::Pid;
+use davit_protocol::Channel;
+use davit_sys::trace::operation;
 
-use super::LOCK;
-use super::want_of_memory::with_want_of_memory;
-use crate::agent::{self, Agent};
-use crate::annotations::HookOutput;
-use crate::conversation::{Conversation, Heard, Walked, misunderstood};
-use crate::error::{Error, Result};
+use super::oom_hint::with_oom_hint;
+use super::{LOCK, delete};
+use crate::config::annotations::hook_output;
+use crate::error::{Error, ErrorKind, Result};
 use crate::hook::{self, Output};
 use crate::id::Id;
 use crate::notify::{Manager, Proxy};
-use crate::process::Process;
-use crate::record::{Entry, Record, Root, Stage};
-use crate::start_socket;
+use crate::spawn::channel::{InitChannel, InitEvent, PlanSource, protocol_error};
+use crate::state::Process;
+use crate::state::start_fifo;
 use crate::state::{self, Status};
+use crate::state::{ContainerDir, Record, Stage, StateRoot};
 
-/// Starts a created container, and returns when its program was executed; where somebody waits for
-/// the container to be ready, when it has said so or has ended.
+/// Starts a created container, and returns when its program was executed; with `notify`, when the
+/// container has reported that it is ready, or has ended.
 ///
 /// # Errors
-/// It is not waiting; its program cannot be executed; a hook failed.
-pub fn start(root: &Root, id: &Id, notify: Option<&Manager>) -> Result<()> {
-    let entry = root.get(id)?;
-    let lock = entry.lock(LOCK)?;
-    let mut record = entry.record()?;
+/// It is not in state created; its program cannot be executed; a hook failed.
+pub fn start(root: &StateRoot, id: &Id, notify: Option<&Manager>) -> Result<()> {
+    let dir = root.get(id)?;
+    let lock = dir.lock(LOCK)?;
+    let mut record = dir.record()?;
     match Status::recorded(&record)?.0 {
         Status::Created => {}
         status => return Err(Error::new(refusal(status))),
     }
     let proxy = match (notify, record.init) {
-        (Some(manager), Some(init)) => Ready::prepare(&entry, manager, init)?,
+        (Some(manager), Some(init)) => Ready::prepare(&dir, manager, init)?,
         _ => None,
     };
-    command(&entry, &record).map_err(|error| with_want_of_memory(error, &record))?;
+    run_program(&dir, &record).map_err(|error| match error.kind() {
+        ErrorKind::Hook => destroy(root, &dir, &record, error),
+        _ => with_oom_hint(error, &record),
+    })?;
     record.stage = Stage::Running;
-    entry.write_record(&record)?;
-    after_start(&record)?;
-    // A container that never gets ready can still be killed and deleted.
+    dir.write_record(&record).map_err(|error| stop(&record, error))?;
+    poststart(&record).map_err(|error| destroy(root, &dir, &record, error))?;
+    // A container that never gets ready can be killed and deleted meanwhile.
     drop(lock);
-    proxy.map_or(Ok(()), |ready| ready.wait())
+    if let Some(ready) = proxy {
+        ready.wait();
+    }
+    Ok(())
 }
 
-/// What is needed to wait until the container is ready.
+/// The wait until the container is ready.
 struct Ready {
     proxy: Proxy,
     pidfd: OwnedFd,
@@ -53,15 +58,15 @@ struct Ready {
 }
 
 impl Ready {
-    fn prepare(entry: &Entry, manager: &Manager, init: Process) -> Result<Option<Self>> {
-        let (Some(proxy), Some(pidfd)) = (Proxy::open(entry, manager)?, init.handle()?) else {
+    fn prepare(dir: &ContainerDir, manager: &Manager, init: Process) -> Result<Option<Self>> {
+        let (Some(proxy), Some(pidfd)) = (Proxy::open(dir, manager)?, init.pidfd()?) else {
             return Ok(None);
         };
         Ok(Some(Self { proxy, pidfd, pid: init.pid }))
     }
 
-    fn wait(&self) -> Result<()> {
-        self.proxy.wait(self.pidfd.as_fd(), self.pid)
+    fn wait(&self) {
+        self.proxy.wait(self.pidfd.as_fd(), self.pid);
     }
 }
 
@@ -75,65 +80,65 @@ const fn refusal(status: Status) -> &'static str {
     }
 }
 
-fn command(entry: &Entry, record: &Record) -> Result<()> {
-    let mut agent = agent::call(record)?;
-    let channel = start_socket::call(entry).map_err(|error| match Status::of(record) {
-        Ok(Status::Created) | Err(_) => error,
-        Ok(status) => Error::new(refusal(status)),
-    })?;
-    let walked = Walked::Kept(entry.clone());
-    let mut conversation = Conversation::new(channel, walked, record.inner_hooks)?;
-    conversation.go()?;
-    if agent.is_none() {
-        conversation.await_end()?;
-    }
-    loop {
-        match conversation.listen()? {
-            Heard::Executed => return Ok(()),
-            Heard::Ended => {
-                return Err(Error::new("davit's init ended before the program was executed"));
-            }
-            Heard::Said(Message::Listener, Some(listener)) => {
-                hand_over(agent.take(), &listener, record)?;
-            }
-            Heard::Said(..) => return Err(misunderstood()),
-        }
+/// Tells init to run the user's program. If that fails, init has ended when this returns: `delete`
+/// works at once. If a hook failed, [`destroy`] kills it.
+fn run_program(dir: &ContainerDir, record: &Record) -> Result<()> {
+    let command = || start_fifo::command(dir);
+    let Some(channel) = operation("runtime", &"tell init to go on", command)? else {
+        return Err(Error::new(match Status::of(record)? {
+            Status::Created => "container is being started already",
+            status => refusal(status),
+        }));
+    };
+    follow(dir, channel, record).map_err(|error| match error.kind() {
+        ErrorKind::Hook => error,
+        _ => stop(record, error),
+    })
+}
+
+/// A command that has reported failure has finished failing.
+fn stop(record: &Record, error: Error) -> Error {
+    error.after_cleanup(delete::kill_and_wait(record))
+}
+
+fn follow(dir: &ContainerDir, channel: Channel, record: &Record) -> Result<()> {
+    let pid = record.init.map_or(0, |init| init.pid);
+    let walked = PlanSource::Kept(dir.clone());
+    let mut channel = InitChannel::new(channel, walked, record.inner_hooks);
+    let wait = || {
+        channel.await_end(pid)?;
+        channel.listen(pid)
+    };
+    match operation("wait", &"wait for init to execute the program", wait)? {
+        InitEvent::Executed => Ok(()),
+        InitEvent::Ended => Err(Error::new("davit's init ended before the program was executed")),
+        InitEvent::Message(..) => Err(protocol_error()),
     }
 }
 
-/// A program that nobody watches as was asked for does not run.
-fn hand_over(agent: Option<Agent>, listener: &OwnedFd, record: &Record) -> Result<()> {
-    let (Some(agent), Some(init)) = (agent, record.init) else { return Err(misunderstood()) };
-    agent.hand_over(listener, Pid::from_raw(init.pid)).map_err(
-        |error| match super::kill::everything(record, libc::SIGKILL) {
-            Ok(()) => error,
-            Err(left) => error.hint(format!("it still runs: {left}")),
-        },
-    )
+/// A container whose startContainer or poststart hook has failed is stopped and destroyed, and its
+/// poststop hooks run (runtime.md, "Lifecycle", steps 7, 9, 12 and 13).
+fn destroy(root: &StateRoot, dir: &ContainerDir, record: &Record, error: Error) -> Error {
+    // Its processes may still run, even if the cgroup seems empty.
+    error.after_cleanup(delete::remove(root, dir, record, Status::Running))
 }
 
 /// Runs the hooks that are due once the program runs.
 ///
 /// # Errors
-/// A hook failed: then the container is stopped, as the spec wants.
-pub(super) fn after_start(record: &Record) -> Result<()> {
-    poststart(record).or_else(|error| {
-        super::kill::everything(record, libc::SIGKILL)?;
-        Err(error)
-    })
-}
-
-fn poststart(record: &Record) -> Result<()> {
+/// A hook failed: the container must then be destroyed.
+pub(super) fn poststart(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     if record.poststart.is_empty() {
         return Ok(());
     }
-    let status = hook::Moment::Poststart.status();
+    let status = hook::HookPoint::Poststart.status();
     let id = record.id.as_str();
     let (before, after) = state::for_hook(id, status, &record.bundle, &record.annotations);
-    let output = Output::open(&HookOutput::of(&record.annotations))?;
+    let output = Output::open(&hook_output(&record.annotations))?;
     for hook in &record.poststart {
-        hook.run(&format!("{before}{}{after}", init.pid), Some(&record.bundle), &output)?;
+        let state = format!("{before}{}{after}", init.pid);
+        operation("hooks", hook, || hook.run(&state, Some(&record.bundle), &output))?;
     }
     Ok(())
 }

@@ -2,21 +2,37 @@
 
 use crate::error::Result;
 use crate::id::Id;
-use crate::record::Root;
-use crate::state::State;
+use crate::state::{State, StateRoot};
+
+/// Longer than the record of nearly every container.
+const RECORD_BUFFER: usize = 16 << 10;
 
 /// The state of one container.
 ///
 /// # Errors
 /// There is none; its record is damaged.
-pub fn state(root: &Root, id: &Id) -> Result<State> {
+pub fn state(root: &StateRoot, id: &Id) -> Result<State> {
     State::of(&root.get(id)?.record()?)
 }
 
-/// The states of all containers, by id. A damaged record has no state, but it is there.
+/// The states of all containers, by id. A damaged record has an error in place of its state.
 ///
 /// # Errors
-/// The directory cannot be read.
-pub fn list(root: &Root) -> Result<Vec<(Id, Result<State>)>> {
-    root.states()
+/// The state root cannot be read, or belongs to another user.
+pub fn list(root: &StateRoot) -> Result<Vec<(Id, Result<State>)>> {
+    let mut buffer = vec![0; RECORD_BUFFER];
+    let mut states = Vec::new();
+    for id in root.ids()? {
+        match root.read_record(&id, &mut buffer).and_then(State::of_text) {
+            Some(state) => states.push((id, Ok(state))),
+            // It is gone, or the error says what is wrong with it.
+            None => {
+                if let Some(dir) = root.find(&id).transpose() {
+                    let record = dir.and_then(|dir| dir.record());
+                    states.push((id, record.and_then(|record| State::of(&record))));
+                }
+            }
+        }
+    }
+    Ok(states)
 }

@@ -1,33 +1,39 @@
-//! Everything that will be done, decided before anything is done.
+//! Planning: every operation is decided before the first is performed.
 
 mod cgroup;
 mod create;
 mod exec;
+mod failure;
+mod hint;
+mod init;
+mod init_plan;
 mod mounts;
-mod program;
+mod process;
 mod seccomp;
 mod spec;
-mod way;
+mod start_mode;
 
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use cgroups::resctrl::Group;
-use namespaces::net_devices::Move;
-use namespaces::{IdMaps, Kind};
-use oci_spec::runtime::{BoxBuilder, Process};
+use davit_cgroups::resctrl::Group;
+use davit_namespaces::net_devices::Move;
+use davit_namespaces::{IdMaps, Kind};
 
-use crate::annotations::HookOutput;
-use crate::hook::Hook;
-use crate::step::InitPlan;
+use crate::hook::{Hook, HookOutput};
 
 pub use cgroup::request as cgroup_request;
 pub use create::{Inputs, create};
-pub use exec::{Base, ExecInputs, exec};
+pub use exec::{CgroupEntry, ExecConfig, ExecInputs, exec};
+pub(crate) use failure::apply_outside;
+pub use init_plan::{InitInput, InitPlan, Op, Section, Supervision};
 pub use mounts::Change;
 pub(crate) use mounts::{MountsInputs, mounts};
-pub use seccomp::RECEIVER;
+
 pub use spec::kinds;
+pub use start_mode::StartMode;
 
 /// Which cgroup driver makes the container's cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,39 +50,19 @@ pub enum CgroupManager {
 /// Rows and columns.
 pub type TerminalSize = (u16, u16);
 
-/// What the command line says of a new process, of create, run and exec alike.
+/// The options of a new process, for create, run and exec.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessOptions {
-    /// How many descriptors from 3 up the user's program gets.
-    pub preserve_fds: u32,
+    /// Open descriptors of the caller that the process gets, each under its own number.
+    pub descriptors: Vec<RawFd>,
     /// Socket units' descriptors among them, and their names (sd_listen_fds(3)).
     pub listen_fds: Option<ListenFds>,
     /// No session keyring of its own.
     pub no_new_keyring: bool,
-    /// Tells rows and columns of the caller's terminal, for a process whose terminal has no size.
+    /// Returns rows and columns of the caller's terminal, for a process whose terminal has no size.
     pub terminal_size: Option<fn() -> Option<TerminalSize>>,
     /// The terminal's output goes through the caller's own terminal, which adds carriage returns.
     pub plain_newlines: bool,
-}
-
-impl ProcessOptions {
-    /// How many descriptors from 3 up the user's program gets, whoever they come from.
-    #[must_use]
-    pub fn preserved(&self) -> u32 {
-        self.preserve_fds + self.listen_fds.as_ref().map_or(0, |listen| listen.count)
-    }
-}
-
-/// Gives a terminal that says no size that of the caller's.
-pub fn fit_terminal(process: &mut Process, options: &ProcessOptions) {
-    if let (Some(true), None, Some(size)) =
-        (process.terminal(), process.console_size(), options.terminal_size)
-        && let Some((rows, columns)) = size()
-    {
-        // The builder refuses nothing of a struct whose fields have defaults.
-        let size = BoxBuilder::default().height(rows).width(columns).build().ok();
-        process.set_console_size(size);
-    }
 }
 
 /// Descriptors of socket activation.
@@ -88,7 +74,7 @@ pub struct ListenFds {
     pub names: Option<String>,
 }
 
-/// What the command line says of a new container.
+/// The options of a new container.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
     /// Of its process.
@@ -106,32 +92,36 @@ pub struct CreateOptions {
 /// The plan of a new container: the runtime's part and init's part.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What init does.
-    pub init: InitPlan,
-    /// Namespaces that the first process is born into.
-    pub born: Vec<Kind>,
+    /// How it starts.
+    pub start: StartMode,
+    /// The operations of init.
+    pub init: Rc<InitPlan>,
+    /// How the runtime accompanies init.
+    pub supervision: Supervision,
+    /// Namespaces that the first process is created in.
+    pub clone_namespaces: Vec<Kind>,
     /// Id maps of its user namespace.
     pub id_maps: Option<IdMaps>,
     /// Network devices that are moved to it when it asks for them.
     pub moves: Vec<Move>,
-    /// How its cgroup is made.
-    pub cgroup: Vec<cgroups::Op>,
-    /// Its group of resctrl, and how that is made.
-    pub resctrl: Option<(Group, Vec<cgroups::resctrl::Op>)>,
+    /// The operations that make its cgroup.
+    pub cgroup: Vec<davit_cgroups::Op>,
+    /// Its resctrl group, and the operations that make it.
+    pub resctrl: Option<(Group, Vec<davit_cgroups::resctrl::Op>)>,
     /// Mount sources that the runtime opens before the user namespace is entered.
-    pub outside: Vec<rootfs::Op>,
+    pub outside: Vec<davit_rootfs::Op>,
     /// Hard limits that only the runtime may raise, as kernel number, soft and hard limit.
-    pub raise: Vec<privileges::Op>,
+    pub raise: Vec<davit_privileges::Op>,
     /// Whether the caller's groups stay the container's.
     pub(crate) keep_groups: bool,
     /// Whether its user namespace lets processes set groups.
     pub(crate) setgroups: bool,
-    /// Where hooks print to.
+    /// The output of hooks.
     pub(crate) hook_output: HookOutput,
-    /// Hooks that the runtime runs before the root changes, with the status that each is told.
+    /// Hooks that the runtime runs before the root changes, with the status in the state of each.
     pub hooks: Vec<(Hook, &'static str)>,
     /// The agent that its filter notifies.
-    pub listener: Option<::seccomp::Listener>,
+    pub listener: Option<davit_seccomp::Listener>,
     /// Hooks after the start.
     pub poststart: Vec<Hook>,
     /// Hooks after the end.
@@ -142,7 +132,7 @@ pub struct Plan {
     pub annotations: BTreeMap<String, String>,
     /// Whether it has a pid namespace of its own.
     pub own_pid_namespace: bool,
-    /// What was asked for and cannot be given, where the spec wants no failure.
+    /// Warnings: fields that cannot be applied where the specification wants no error.
     pub warnings: Vec<String>,
     /// Whether it has no mount namespace of its own.
     pub shares_mounts: bool,

@@ -2,72 +2,77 @@
 
 use std::path::PathBuf;
 
-use namespaces::Kind;
+use davit_namespaces::Kind;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, Spec, SpecBuilder,
 };
 
-use super::Base;
-use crate::annotations::Annotations;
+use super::ExecConfig;
+use crate::config::annotations::Annotations;
 use crate::error::{Error, Result};
 use crate::host::{Host, has_selinux};
+use crate::plan::{InitPlan, Op, Section};
 use crate::slot;
-use crate::step::{InitPlan, Op, Section};
 
-/// What is done with mounts.
+/// The change of mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// They are made.
+    /// They are mounted.
     Add,
-    /// They are taken away.
+    /// They are unmounted.
     Remove,
 }
 
-/// All that a plan is made from.
+/// The inputs of a plan.
 pub(crate) struct MountsInputs<'a> {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) change: Change,
     pub(crate) bundle: PathBuf,
-    pub(crate) base: &'a Base,
+    pub(crate) config: &'a ExecConfig,
     /// The namespaces to join.
     pub(crate) kinds: &'a [Kind],
     pub(crate) annotations: Annotations,
     pub(crate) host: &'a Host,
+    /// The container's mountinfo.
+    pub(crate) mountinfo: &'a [u8],
 }
 
-/// Plans what the runtime does, and what a process inside does.
+/// Plans the operations of the runtime, and those of a process in the container.
 ///
 /// # Errors
 /// The first field that cannot be applied.
-pub(crate) fn mounts(inputs: MountsInputs<'_>) -> Result<(Vec<rootfs::Op>, InitPlan)> {
-    let join = namespaces::join_running(inputs.kinds, slot::PROCESS);
+pub(crate) fn mounts(inputs: MountsInputs<'_>) -> Result<(Vec<davit_rootfs::Op>, InitPlan)> {
+    let join = davit_namespaces::join_running(inputs.kinds, slot::PROCESS);
+    let ignored = inputs.host.ignored_signals;
     let mut ops = match inputs.change {
         Change::Add => added(inputs)?,
-        Change::Remove => rootfs::plan_removed(&inputs.mounts)?,
+        Change::Remove => davit_rootfs::plan_removed(&inputs.mounts)?,
     };
-    let [outside, _, _] = rootfs::phases(&ops);
+    let [outside, _, _] = davit_rootfs::phases(&ops);
     let inside = ops.split_off(outside.len());
     let sections = vec![
         Section::Namespaces(Vec::new()),
         Section::Process(vec![
             Op::Stage(c"davit:mounts".to_owned()),
-            Op::DieWithRuntime,
-            Op::DefaultSignals,
+            Op::SetParentDeathSignal,
+            Op::ResetSignals { ignored },
         ]),
         Section::Namespaces(join),
-        Section::Process(vec![Op::DieWithRuntime]),
+        Section::Process(vec![Op::SetParentDeathSignal]),
         Section::Rootfs(inside),
         Section::Process(vec![Op::Created]),
     ];
-    Ok((ops, InitPlan { sections, channel: -1, slots: Vec::new(), preserved: 0 }))
+    Ok((ops, InitPlan { sections, ..InitPlan::default() }))
 }
 
-fn added(inputs: MountsInputs<'_>) -> Result<Vec<rootfs::Op>> {
-    let label = inputs.base.mount_label.clone();
-    let host = rootfs::Host {
+fn added(inputs: MountsInputs<'_>) -> Result<Vec<davit_rootfs::Op>> {
+    let label = inputs.config.mount_label.clone();
+    let host = davit_rootfs::Host {
         bundle: inputs.bundle,
         user_namespace: inputs.kinds.contains(&Kind::User) || inputs.host.in_user_namespace,
         privileged_parent: inputs.host.is_privileged(),
+        makes_nodes: false,
+        joined_user_namespace: None,
         cgroups: None,
         console: None,
         no_pivot: false,
@@ -75,12 +80,13 @@ fn added(inputs: MountsInputs<'_>) -> Result<Vec<rootfs::Op>> {
         ephemeral: false,
         selinux: label.is_some() && has_selinux(),
         mount_context: inputs.annotations.mount_context,
+        shares_dev: false,
         first_slot: slot::SOURCES,
     };
-    Ok(rootfs::plan_added(&spec(inputs.mounts, label)?, &host)?)
+    Ok(davit_rootfs::plan_added(&spec(inputs.mounts, label)?, &host, inputs.mountinfo)?)
 }
 
-/// As much of a configuration as mounts have to do with.
+/// The part of a configuration that mounts depend on.
 fn spec(mounts: Vec<Mount>, label: Option<String>) -> Result<Spec> {
     let failed = |error: oci_spec::OciSpecError| Error::new(error.to_string());
     let mount_namespace =

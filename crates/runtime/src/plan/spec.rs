@@ -1,8 +1,8 @@
-//! Questions about config.json that several planners ask.
+//! Properties of config.json that several planners need.
 
 use std::path::PathBuf;
 
-use namespaces::Kind;
+use davit_namespaces::Kind;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {

@@ -1,6 +1,6 @@
 //! The kernel's side: runs a filter on a call, strictly.
 
-use sys::seccomp::Instruction;
+use davit_sys::seccomp::Instruction;
 
 use crate::Arch;
 

@@ -1,5 +1,5 @@
-//! The kernel takes the filters and does what they say. A filter binds the thread that installs it, so each
-//! test has a thread of its own.
+//! The kernel takes the filters and does what they say. A filter binds the thread that installs it,
+//! so each test has a thread of its own.
 
 use std::io;
 use std::thread;
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::Pid;
 
-use crate::{Host, Op, Program, Story, apply, plan};
+use crate::{FilterSummary, Host, Op, Program, apply, plan};
 
 /// Runs `test` in a thread behind the filter of `profile`.
 fn behind<T: Send + 'static>(
@@ -65,8 +65,12 @@ fn podmans_profile_lets_a_program_live_and_refuses_the_rest() {
 
 #[test]
 fn what_the_kernel_refuses_names_the_operation() {
-    let install =
-        |program| Op::Install { flags: 0, program, carrier: None, story: Story::default() };
+    let install = |program| Op::Install {
+        flags: 0,
+        program,
+        send_via: None,
+        summary: FilterSummary::default(),
+    };
     let failure = thread::spawn(move || apply(&[install(Program(Vec::new()))]).unwrap_err());
     let failure = failure.join().unwrap();
     assert_eq!(

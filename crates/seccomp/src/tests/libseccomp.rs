@@ -1,17 +1,18 @@
-//! The filter does what libseccomp's filter does, driven as runc drives it, where libseccomp is installed.
+//! The filter does what libseccomp's filter does, driven as runc drives it, where libseccomp is
+//! installed.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use davit_sys::seccomp::Instruction;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSyscall};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use sys::seccomp::Instruction;
 
+use super::check::{Dice, interesting_values, numbers};
 use super::interpreter::{Call, run};
-use super::property::numbers;
-use super::random::{Dice, interesting_values, overlapping, profile};
+use super::random::{overlapping, profile};
 use super::reference::Reference;
 use crate::arch::X32_BIT;
 use crate::{Arch, Error, Host, Op, plan, table};
@@ -140,8 +141,8 @@ fn write_rules(text: &mut String, syscall: &LinuxSyscall, default: u32) {
     }
 }
 
-/// Where the two differ on purpose (ENOSYS of runc's own, the high words of x32, the version bits of ipc), in
-/// libseccomp's tables, or in numbers that libseccomp uses for itself (negative ones).
+/// Where the two differ on purpose (ENOSYS of runc's own, the high words of x32, the version bits
+/// of ipc), in libseccomp's tables, or in numbers that libseccomp uses for itself (negative ones).
 fn is_different(reference: &Reference, arch: Arch, number: u32, args: &[u64; 6]) -> bool {
     let ipc = table::find("ipc").and_then(|(_, row)| row.number(arch));
     let (call_arch, plain) = match arch {
@@ -173,7 +174,7 @@ fn compare(
     let values = interesting_values(profile);
     let beyond = reference.is_beyond_libseccomp();
     let (mut dice, mut compared) = (Dice(seed | 1), 0);
-    // Calls of x32 are calls of x86_64 with a bit set.
+    // ArchRules of x32 are calls of x86_64 with a bit set.
     for arch in Arch::ALL.into_iter().filter(|&arch| arch != Arch::X32) {
         for number in numbers() {
             let conditional = reference.is_conditional(arch, number & !X32_BIT)

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use davit_sys::seccomp::Instruction;
 use oci_spec::runtime::LinuxSeccomp;
-use sys::seccomp::Instruction;
 
+use super::check::{check_all, numbers};
 use super::interpreter::{Call, steps};
-use super::property::{check_all, numbers};
 use crate::{Arch, Host, Op, plan};
 
 const HOST: Host = Host { arch: Arch::X86_64 };
@@ -23,7 +23,7 @@ fn program() -> Vec<Instruction> {
 #[test]
 fn the_filter_is_the_profile() {
     for seed in 0..20 {
-        assert_eq!(check_all(HOST.arch, &profile(), seed), Ok(()));
+        assert_eq!(check_all(HOST.arch, &profile(), seed, 40), Ok(()));
     }
 }
 
@@ -40,7 +40,8 @@ fn a_call_takes_few_steps() {
     let worst = (0..470).map(steps).max().unwrap();
     // personality, with five values to compare.
     assert!(worst <= 30, "{worst} steps");
-    // As many as for the others: the price of a call does not depend on where it stands in the profile.
+    // As many as for the others: the price of a call does not depend on where it stands in the
+    // profile.
     assert!(steps(0) <= 15 && steps(59) <= 15 && steps(435) <= 15);
 }
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{Arch, table};
 
-/// Calls that meet often enough for entries to collide; also both ways to a call, and x32's own numbers.
+/// ArchRules that meet often enough for entries to collide; also both ways to a call, and x32's own
+/// numbers.
 const CROWDED: [&str; 10] = [
     "read",
     "socket",
@@ -95,9 +96,9 @@ pub(crate) fn profile(wide: bool) -> impl Strategy<Value = (Arch, LinuxSeccomp)>
     )
 }
 
-/// Entries for one call that overlap, with an errno each: what is returned tells which one was tried first.
-/// One condition each, and no masks: with more, libseccomp 2.5.4 loses rules, or itself in an endless loop. Nor
-/// an upper and a lower bound that meet: it tries them together.
+/// Entries for one call that overlap, with an errno each: what is returned tells which one was
+/// tried first. One condition each, and no masks: with more, libseccomp 2.5.4 loses rules, or
+/// itself in an endless loop. Nor an upper and a lower bound that meet: it tries them together.
 pub(crate) fn overlapping() -> impl Strategy<Value = LinuxSeccomp> {
     let op = prop::sample::select(vec!["NE", "LT", "LE", "EQ", "GE", "GT"]);
     let entries = prop::collection::vec((0usize..3, 0u64..6, op), 2..6);
@@ -114,37 +115,4 @@ pub(crate) fn overlapping() -> impl Strategy<Value = LinuxSeccomp> {
         let entries: Vec<Value> = (10..).zip(entries).map(entry).collect();
         serde_json::from_value(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries})).unwrap()
     })
-}
-
-/// Values at and around those of the profile, and some more.
-pub(crate) fn interesting_values(profile: &LinuxSeccomp) -> Vec<u64> {
-    let mut values: Vec<u64> = (0..25).collect();
-    values.extend([u64::from(u32::MAX), u64::MAX, 1 << 32, 0x10001]);
-    for syscall in profile.syscalls().iter().flatten() {
-        for arg in syscall.args().iter().flatten() {
-            for value in [arg.value(), arg.value_two().unwrap_or(0)] {
-                values.extend([value, value.wrapping_add(1), value.wrapping_sub(1)]);
-                values.extend([value ^ (1 << 32), value & u64::from(u32::MAX)]);
-            }
-        }
-    }
-    values
-}
-
-/// A small generator of its own, so that many calls cost little.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        from[self.0 as usize % from.len()]
-    }
-
-    /// Arguments as the kernel hands them over: no high words from 32-bit programs.
-    pub(crate) fn args(&mut self, arch: Arch, values: &[u64]) -> [u64; 6] {
-        let bits = if arch.wide() { u64::MAX } else { u64::from(u32::MAX) };
-        std::array::from_fn(|_| self.pick(values) & bits)
-    }
 }

@@ -1,4 +1,5 @@
-//! What a profile means, said a second time and without BPF: the sentences of the crate's head, one by one.
+//! What a profile means, said a second time and without BPF: the sentences of the crate's head, one
+//! by one.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -94,9 +95,9 @@ impl Reference {
             .is_some_and(|rules| rules.iter().any(|r| !r.args.is_empty() || r.operation.is_some()))
     }
 
-    /// Whether somewhere several rules of one call compare an argument by order. There libseccomp 2.5.4
-    /// loses conditions: with nothing but (arg 4 < 0xffffffff) and (arg 4 >= 0x200000001), 0xffffffff matches.
-    /// Other calls may share the wrong instructions.
+    /// Whether somewhere several rules of one call compare an argument by order. There libseccomp
+    /// 2.5.4 loses conditions: with nothing but (arg 4 < 0xffffffff) and (arg 4 >= 0x200000001),
+    /// 0xffffffff matches. Other calls may share the wrong instructions.
     pub(crate) fn is_beyond_libseccomp(&self) -> bool {
         use LinuxSeccompOperator::{ScmpCmpGe, ScmpCmpGt, ScmpCmpLe, ScmpCmpLt};
         let ordered = |arg: &LinuxSeccompArg| {

@@ -1,0 +1,248 @@
+//! Changes of the commands' options.
+
+use integration::*;
+
+use crate::trial::Case;
+
+/// What is tried: commands, separated by `;`. `up` is a container that runs, `made` one that is
+/// created, `over` one whose program has ended.
+const CASES: &[&str] = &[
+    // kill: signals by name, by number, in every spelling; on every status.
+    "up; kill ID 0",
+    "up; kill ID TERM; kill ID SIGKILL",
+    "up; kill ID term",
+    "up; kill ID SIGterm",
+    "up; kill ID RTMIN",
+    "up; kill ID RTMIN+1",
+    "up; kill ID SIGRTMAX-1",
+    "up; kill ID 64",
+    "up; kill ID 65",
+    "up; kill ID -1",
+    "up; kill ID +9",
+    "up; kill ID 0x9",
+    "up; kill ID 1.5",
+    "up; kill ID NOSUCH",
+    "up; kill ID SIG",
+    "up; kill ID ",
+    "up; kill --all ID KILL",
+    "up; kill -a ID USR1",
+    "up; kill",
+    "up; kill ID TERM extra",
+    "up; kill --nosuch ID",
+    "made; kill ID 0",
+    "made; kill ID KILL",
+    "over; kill ID 0",
+    "over; kill ID KILL",
+    "over; kill --all ID KILL",
+    "kill ID KILL",
+    // delete
+    "up; delete ID",
+    "up; delete --force ID; state ID",
+    "made; delete ID; state ID",
+    "made; delete -f ID; delete -f ID",
+    "over; delete ID; delete ID",
+    "delete ID",
+    "delete --force ID",
+    "delete",
+    "delete --nosuch ID",
+    "delete a b",
+    // start, create, run: twice, without, with what is not there
+    "start ID",
+    "up; start ID",
+    "over; start ID",
+    "made; start ID extra",
+    "up; create ID",
+    "made; run ID",
+    "create",
+    "create a b",
+    "create --bundle /nosuch ID",
+    "create --bundle DIR/bundle ID; delete ID",
+    "create --bundle DIR ID",
+    "create --pid-file DIR/pid ID; delete ID",
+    "create --pid-file /nosuch/pid ID",
+    "create --console-socket /nosuch ID",
+    "create --preserve-fds 0 ID; delete ID",
+    "create --preserve-fds 1 ID",
+    "create --preserve-fds -1 ID",
+    "create --preserve-fds x ID",
+    "create --no-pivot --no-new-keyring ID; delete ID",
+    "create --nosuch ID",
+    "create .",
+    "create ..",
+    "create a/b",
+    "create /ID",
+    "create ID:x",
+    "create ID_+-.x; delete ID_+-.x",
+    "create -x",
+    "run --detach ID; state ID",
+    "run -d ID; kill ID KILL",
+    "over; run --keep ID",
+    "run --keep ID; state ID",
+    // state, ps, list
+    "state ID",
+    "state",
+    "up; state ID extra",
+    "up; ps ID extra",
+    "ps ID",
+    "made; ps --format json nosuch",
+    "up; ps --format x ID",
+    "list --format x",
+    "list --quiet",
+    "list -q",
+    "list extra",
+    // exec
+    "up; exec ID true",
+    "up; exec ID false",
+    "up; exec ID sh -c exit\u{a0}5",
+    "up; exec ID nosuch",
+    "up; exec ID /nosuch",
+    "up; exec ID /etc",
+    "up; exec ID /etc/passwd",
+    "up; exec ID",
+    "up; exec",
+    "exec ID true",
+    "made; exec ID true",
+    "over; exec ID true",
+    "up; pause ID; exec ID true; resume ID",
+    "up; exec --cwd /tmp ID pwd",
+    "up; exec --cwd tmp ID pwd",
+    "up; exec --cwd /nosuch ID pwd",
+    "up; exec --user 5 ID id",
+    "up; exec --user 5:6 ID id",
+    "up; exec --user bob ID id",
+    "up; exec --user 5: ID id",
+    "up; exec --user -1 ID id",
+    "up; exec --user 4294967295 ID id",
+    "up; exec --user 4294967296 ID id",
+    "up; exec --additional-gids 7 --additional-gids 8 ID id -G",
+    "up; exec --additional-gids x ID id",
+    "up; exec --env A=5 ID printenv A",
+    "up; exec --env A ID printenv A",
+    "up; exec --env =A ID env",
+    "up; exec --env A= ID printenv A",
+    "up; exec -e A=1 -e A=2 ID printenv A",
+    "up; exec --cap CAP_SYS_ADMIN ID grep CapEff /proc/self/status",
+    "up; exec --cap SYS_ADMIN ID true",
+    "up; exec --cap CAP_NOSUCH ID true",
+    "up; exec --no-new-privs ID grep NoNew /proc/self/status",
+    "up; exec --detach ID true",
+    "up; exec -d --pid-file DIR/pid ID true",
+    "up; exec --pid-file /nosuch/pid ID true",
+    "up; exec --process /nosuch ID",
+    "up; exec --process DIR/bundle/config.json ID",
+    "up; exec --preserve-fds 1 ID true",
+    "up; exec --preserve-fds x ID true",
+    "up; exec --cgroup /nosuch ID true",
+    "up; exec --nosuch ID true",
+    "up; exec --apparmor x ID true",
+    "up; exec ID -- true",
+    "up; exec -- ID true",
+    // pause, resume
+    "up; pause ID; state nosuch; resume ID",
+    "up; pause ID; pause ID; resume ID",
+    "up; resume ID",
+    "up; pause ID; delete ID; delete --force ID",
+    "up; pause ID; kill ID KILL; resume ID",
+    "made; pause ID; resume ID",
+    "over; pause ID",
+    "over; resume ID",
+    "pause ID",
+    "resume ID",
+    "pause",
+    // update
+    "up; update ID",
+    "update --memory 64m ID",
+    "over; update --memory 64m ID",
+    "made; update --memory 64m ID",
+    "up; update --memory 32m ID; exec ID cat /sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "up; update --memory 64M --memory-swap 128M ID",
+    "up; update --memory 0 ID; exec ID cat /sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "up; update --memory -1 ID; exec ID cat /sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "up; update --memory 1 ID",
+    "up; update --memory x ID",
+    "up; update --memory 1.5g --memory-swap 4g ID",
+    "up; update --memory 1q ID",
+    "up; update --memory-swap 1 ID",
+    "up; update --memory-swap -1 ID",
+    "up; update --memory-reservation 16m ID",
+    "up; update --kernel-memory 0 ID",
+    "up; update --cpu-share 100 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.shares",
+    "up; update --cpu-share 0 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.shares",
+    "up; update --cpu-share 1 ID",
+    "up; update --cpu-share -1 ID",
+    "up; update --cpu-share x ID",
+    "up; update --cpu-quota 20000 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    "up; update --cpu-quota -1 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    "up; update --cpu-quota 0 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    "up; update --cpu-quota 1 ID",
+    "up; update --cpu-period 50000 ID; exec ID cat /sys/fs/cgroup/cpu/cpu.cfs_period_us",
+    "up; update --cpu-period 0 ID",
+    "up; update --cpu-period 1 ID",
+    "up; update --cpuset-cpus 0 ID; exec ID cat /sys/fs/cgroup/cpuset/cpuset.cpus",
+    "up; update --cpuset-cpus 0-1 ID",
+    "up; update --cpuset-cpus 99 ID",
+    "up; update --cpuset-cpus x ID",
+    "up; update --cpuset-mems 0 ID",
+    "up; update --cpuset-mems 99 ID",
+    "up; update --pids-limit 20 ID; exec ID cat /sys/fs/cgroup/pids/pids.max",
+    "up; update --pids-limit -1 ID; exec ID cat /sys/fs/cgroup/pids/pids.max",
+    "up; update --pids-limit 0 ID; exec ID cat /sys/fs/cgroup/pids/pids.max",
+    "up; update --pids-limit -2 ID",
+    "up; update --pids-limit x ID",
+    "up; update --blkio-weight 0 ID",
+    "up; update --resources /nosuch ID",
+    "up; update --resources DIR/bundle/config.json ID",
+    "up; update -r /dev/null ID",
+    "up; update --nosuch 1 ID",
+    // events, spec, version, help
+    "events --stats ID",
+    "events --interval x ID",
+    "over; events --stats ID",
+    "spec --bundle /nosuch",
+    "spec",
+    "spec extra",
+    "--version",
+    "--help",
+    "help",
+    "nosuch",
+    "create --help",
+    "checkpoint --help",
+    "--log-format x list",
+    "--log /nosuch/x list",
+    "--root",
+    "--debug=x list",
+];
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    CASES.iter().map(|commands| case(commands)).collect()
+}
+
+fn case(commands: &str) -> Case {
+    let steps = commands.split(';').flat_map(|command| steps(command.trim())).collect();
+    // Its program ends at once where that is asked for.
+    let ends = commands.starts_with("over") || commands.starts_with("run --keep");
+    let change = move |c: &mut Value| {
+        let args: &[&str] = if ends { &["true"] } else { &["sleep", "1000"] };
+        c["process"]["args"] = json!(args);
+    };
+    // Engines call a runtime as they call runc.
+    let name = commands.replace('\u{a0}', " ");
+    Case { name, change: Box::new(change), runc_only: true, commands: steps }
+}
+
+fn steps(command: &str) -> Vec<Vec<String>> {
+    // A blank within a word is a no-break space.
+    let words = |text: &str| -> Vec<String> {
+        text.split(' ')
+            .filter(|word| !word.is_empty())
+            .map(|word| word.replace('\u{a0}', " "))
+            .collect()
+    };
+    match command {
+        "up" => vec![words("create ID"), words("start ID")],
+        "over" => vec![words("create ID"), words("start ID"), words("wait")],
+        "made" => vec![words("create ID")],
+        command => vec![words(command)],
+    }
+}
