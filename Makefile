@@ -15,29 +15,29 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain faults fuzz engines bench bench-exact profile release \
+.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain test-fresh faults fuzz engines bench bench-exact profile release \
 	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
 
-## toolchain: installs Debian's newest Rust if there is none (as root; rustup works as well)
+## toolchain: installs Debian's newest Rust if there is none or an older one than davit needs (as root)
 toolchain:
-	@command -v $(CARGO) >/dev/null || { \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-			--no-install-recommends rustc-web cargo-web gcc libc6-dev >/dev/null; }
+	@CARGO="$(CARGO)" contrib/rust.sh compiler
 
-## musl: installs the requirements of a build with musl: with rustup, or (as root) from Debian's packages
+## musl: installs what the build with musl needs, with rustup or (as root) Debian's packages; `make` tries that once
 musl: toolchain
-	@if command -v rustup >/dev/null; then rustup target add $(ARCH)-unknown-linux-musl; else \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-			--no-install-recommends rustc-web cargo-web rust-web-src musl-tools gcc libc6-dev >/dev/null; fi
+	@CARGO="$(CARGO)" contrib/rust.sh musl --again >/dev/null
 
-## build: builds the static release binary, target/davit; with musl if that is installed
+## build: builds the static release binary, target/davit, with musl; with glibc where musl cannot be had
 build: toolchain
-	CARGO="$(CARGO)" contrib/build.sh
+	@CARGO="$(CARGO)" contrib/build.sh
+
+# What is built stays as it is: root's PATH may have another Rust than the user's, or none.
+target/davit: $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock contrib/link.ld
+	@$(MAKE) --no-print-directory build
 
 ## install: installs davit, its manual and completions, and podman's configuration for it
-install: build
+install: target/davit
 	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit
 	install -d $(DESTDIR)$(MAN) $(dir $(COMPLETIONS))
 	target/davit man > $(DESTDIR)$(MAN)/davit.8
@@ -91,6 +91,10 @@ test-plain: deps
 ## faults: fails and kills every command at every system call (as root); `make test` tries a part of them
 faults: deps build
 	DAVIT_FAULTS=all DAVIT=$(CURDIR)/target/davit RUNTIME=davit $(CARGO) test --locked -p integration --test fault_injection
+
+## test-fresh: follows the README on a fresh Debian, each of FRESH (bookworm trixie), as root and as a user (as root)
+test-fresh:
+	@contrib/test-fresh.sh $(or $(FRESH),bookworm trixie)
 
 ## fuzz: fuzzes each parser for FUZZ_SECONDS (60), with a nightly toolchain; skipped without one
 fuzz:
@@ -158,16 +162,7 @@ UNSAFE := crates/sys crates/memory crates/namespaces/src/launch.rs crates/namesp
 ## lint: checks formatting, clippy and rustdoc without warnings, dependencies (deny.toml), the files with unsafe
 ##   (docs/decisions/0016), words and sizes (contrib/lint)
 lint:
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) check --locked --quiet -p davit-runtime --features fuzzing
-	@# No linker runs, so the path is only a name: libFuzzer itself is not compiled.
-	CUSTOM_LIBFUZZER_PATH=/usr/lib/libFuzzer.a \
-		$(CARGO) check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --workspace
-	CARGO="$(CARGO)" contrib/deny.sh
-	contrib/lint/words
-	contrib/lint/sizes
+	@CARGO="$(CARGO)" contrib/lint/run
 	@! git grep -nE '\bunsafe\b *(\{|fn|impl|extern|\()|allow\(unsafe_code' -- 'crates/*.rs' \
 		$(UNSAFE:%=':!%') || { echo "unsafe outside of: $(UNSAFE)"; exit 1; }
 

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Builds the static davit and puts it at target/davit, or where OUTPUT says. With musl where a toolchain for it is
-# installed: a process begins three times as fast as with glibc. rustup has musl's standard library ready-made; Debian's
-# packages have its source, and it is built along (`make musl` installs either).
+# Builds the static davit and puts it at target/davit, or where OUTPUT says. With musl, with which a process begins three
+# times as fast as with glibc, wherever contrib/rust.sh can get musl's standard library. TARGET chooses another target.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,25 +17,20 @@ cat contrib/link.ld ${LINK_ORDER:+"$LINK_ORDER"} >"$built/link.ld"
 flags="$flags -C link-arg=-Wl,-T,$built/link.ld -C link-arg=-Wl,--no-eh-frame-hdr"
 # The position of each function, for the trace.
 flags="$flags -C link-arg=-Wl,-Map=$built/davit.map"
-sysroot=$(rustc --print sysroot)
-
-has_std() {
-    [ -d "$sysroot/lib/rustlib/$1/lib" ]
-}
 
 if [ -n "${TARGET:-}" ]; then
     target=$TARGET
-elif has_std "$musl"; then
+elif form=$(contrib/rust.sh musl); then
     target=$musl
-elif [ -d "$sysroot/lib/rustlib/src/rust/library/std" ] && command -v musl-gcc >/dev/null; then
-    target=$musl
-    # The unwinder is not used (panic = abort), but asked for.
-    mkdir -p target/musl
-    echo '/* empty */' >target/musl/libunwind.a
-    flags="$flags -C linker=musl-gcc -C link-self-contained=no -L native=$PWD/target/musl"
-    # Building the standard library is not stable, though it is Debian's own compiler and source.
-    export RUSTC_BOOTSTRAP=1
-    set -- --config 'unstable.build-std=["std","panic_abort"]' --config 'unstable.build-std-features=[]' "$@"
+    if [ "$form" = source ]; then
+        # The unwinder is not used (panic = abort), but asked for.
+        mkdir -p "$built/musl"
+        echo '/* empty */' >"$built/musl/libunwind.a"
+        flags="$flags -C linker=musl-gcc -C link-self-contained=no -L native=$built/musl"
+        # Building the standard library is not stable, though it is Debian's own compiler and source.
+        export RUSTC_BOOTSTRAP=1
+        set -- --config 'unstable.build-std=["std","panic_abort"]' --config 'unstable.build-std-features=[]' "$@"
+    fi
 else
     target=$(uname -m)-unknown-linux-gnu
 fi

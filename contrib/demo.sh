@@ -4,9 +4,13 @@
 set -eu
 
 davit=$(realpath "${1:-target/davit}")
-bundle=$(mktemp -d "${TMPDIR:-/tmp}/davit-demo.XXXXXX")
+made=$(mktemp -d "${TMPDIR:-/tmp}/davit-demo.XXXXXX")
+bundle=$made/bundle
+# A user without a session has no XDG_RUNTIME_DIR, where the state would be.
+state=$made/state
+mkdir "$bundle" "$state"
 name="davit-demo-$$"
-trap 'rm -rf "$bundle"' EXIT INT TERM
+trap 'rm -rf "$made"' EXIT INT TERM
 
 # The program of the container, which uses the host's shell and tools.
 cat > "$bundle/show.sh" <<'SHOW'
@@ -82,8 +86,8 @@ cat > "$bundle/config.json" <<CONFIG
 }
 CONFIG
 
-echo "davit run --bundle $bundle $name"
-"$davit" run --bundle "$bundle" "$name"
+echo "davit --root $state run --bundle $bundle $name"
+"$davit" --root "$state" run --bundle "$bundle" "$name"
 
 echo "outside, afterwards:"
 if [ -e "/$name" ] || [ ! -e /etc/debian_version ]; then
@@ -91,7 +95,7 @@ if [ -e "/$name" ] || [ ! -e /etc/debian_version ]; then
     exit 1
 fi
 echo "  /$name is not there, /etc/debian_version is: the writes are gone"
-if "$davit" list --quiet | grep -qx "$name"; then
+if "$davit" --root "$state" list --quiet | grep -qx "$name"; then
     echo "  the container is still listed: this is a defect"
     exit 1
 fi

@@ -19,7 +19,5 @@ if [ "$(id -u)" -ne 0 ]; then
     echo "skip: not root, so these packages stay missing:$missing"
     exit 0
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+"$(dirname "$0")/apt.sh" $missing
