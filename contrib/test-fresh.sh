@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=$PWD/target/fresh
-packages=make,git,ca-certificates,passwd
+packages=make,git,ca-certificates,passwd,mount
 
 # root SUITE: packs a root, if there is no recent one.
 root() {
