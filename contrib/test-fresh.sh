@@ -12,8 +12,8 @@ packages=make,git,ca-certificates,passwd,mount
 root() {
     find "$cache" -name "$1.tar" -mtime +7 -delete
     [ -e "$cache/$1.tar" ] && return
-    mmdebstrap --quiet --variant=apt --include="$packages" "$1" "$cache/$1.new"
-    mv "$cache/$1.new" "$cache/$1.tar"
+    mmdebstrap --quiet --variant=apt --include="$packages" "$1" "$cache/new-$1.tar"
+    mv "$cache/new-$1.tar" "$cache/$1.tar"
 }
 
 # enter ROOT COMMAND: in namespaces of its own, with ROOT as its root. It is no chroot, in which the kernel allows no
