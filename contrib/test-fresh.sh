@@ -47,10 +47,13 @@ enter() {
 step() {
     local begin=$SECONDS outcome=ok
     echo "== $suite: $1" >>"$log"
-    if ! enter "$made" "$2" >>"$log" 2>&1; then
+    enter "$made" "$2" >>"$log" 2>&1 &
+    inside=$!
+    if ! wait "$inside"; then
         outcome="FAILED: $log"
         failed=1
     fi
+    inside=
     printf '%-10s %-44s %4d s  %s\n' "$suite" "$1" $((SECONDS - begin)) "$outcome"
 }
 
@@ -59,29 +62,41 @@ as_user() {
     printf 'cd /home/user; exec setpriv --reuid=user --regid=user --init-groups --reset-env bash -euo pipefail -c %q' "$1"
 }
 
+# fresh SUITE: all steps, in a subshell.
 fresh() {
-    local made log=$cache/$1.log suite=$1
+    suite=$1 log=$cache/$1.log failed=0 made="" inside=""
+    trap 'clean' EXIT
+    trap 'exit 1' TERM
     : >"$log"
     root "$suite" >>"$log" 2>&1
     made=$(mktemp -d "$cache/$suite.XXXXXX")
-    roots+=("$made")
     tar -C "$made" --exclude='./dev/*' -xf "$cache/$suite.tar"
     git bundle create --quiet "$made/davit.git" HEAD
     cp /etc/resolv.conf "$made/etc/resolv.conf"
     cp /etc/ssl/certs/ca-certificates.crt "$made/etc/ssl/certs/ca-certificates.crt"
 
     step "user without Rust: make demo says what to do" "useradd -m user; $(as_user '
-        git clone -q /davit.git davit; cd davit
+        git clone -q -c advice.detachedHead=false /davit.git davit; cd davit
         if make demo 2>said; then exit 1; fi
         cat said; grep "sudo make toolchain" said')"
-    step "make demo, installs Rust" 'cd; git clone -q /davit.git davit; cd davit; make demo 2>&1 | tee said
+    step "make demo, installs Rust" 'cd; git clone -q -c advice.detachedHead=false /davit.git davit; cd davit; make demo 2>&1 | tee said
         ! grep "no musl" said'
     step "make install" 'cd ~/davit; make install
         PATH=/usr/sbin:/usr/bin; make install DESTDIR=/tmp/packed PREFIX=/usr CARGO=missing
         cmp target/davit /tmp/packed/usr/bin/davit; cmp target/davit /usr/local/bin/davit; /usr/local/bin/davit --version'
     step "user: make demo" "$(as_user 'cd davit; make demo 2>&1 | tee said; ! grep "no musl" said')"
     step "make unit" 'cd ~/davit; make unit'
-    rm -rf --one-file-system "$made"
+    exit "$failed"
+}
+
+# Ends what runs in the root, and removes it.
+# shellcheck disable=SC2317 # a trap calls it
+clean() {
+    [ -z "$inside" ] || kill -KILL "$inside" 2>/dev/null || true
+    for _ in 1 2 3 4 5; do
+        [ -z "$made" ] || rm -rf --one-file-system "$made" 2>/dev/null || { sleep 1 && continue; }
+        break
+    done
 }
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -90,11 +105,14 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 contrib/test-deps.sh mmdebstrap
 mkdir -p "$cache"
-failed=0
-roots=()
-trap 'rm -rf --one-file-system "${roots[@]}"' EXIT
-trap 'exit 1' INT TERM
+suites=()
+trap 'kill "${suites[@]}"; wait' INT TERM
 for suite in "$@"; do
-    fresh "$suite"
+    fresh "$suite" &
+    suites+=("$!")
+done
+failed=0
+for suite in "${suites[@]}"; do
+    wait "$suite" || failed=1
 done
 exit "$failed"
