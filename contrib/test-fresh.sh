@@ -1,5 +1,5 @@
 #!/bin/bash
-# Follows the README on a fresh Debian, as root and as an ordinary user: `make test-fresh FRESH="bookworm trixie"`. The
+# Follows the README on a fresh Debian, as root and as an unprivileged user: `make test-fresh FRESH="bookworm trixie"`. The
 # last commit is built and tested in a root that mmdebstrap(1) makes, with mount and pid namespaces of its own: whatever
 # is mounted and runs there is gone with them. The roots stay packed in target/fresh for a week, with the logs.
 set -euo pipefail
@@ -57,7 +57,7 @@ step() {
     printf '%-10s %-44s %4d s  %s\n' "$suite" "$1" $((SECONDS - begin)) "$outcome"
 }
 
-# as_user COMMAND: prints the command that runs COMMAND as an ordinary user, without a session.
+# as_user COMMAND: prints the command that runs COMMAND as an unprivileged user, without a session.
 as_user() {
     printf 'cd /home/user; exec setpriv --reuid=user --regid=user --init-groups --reset-env bash -euo pipefail -c %q' "$1"
 }
