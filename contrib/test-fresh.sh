@@ -92,6 +92,7 @@ fresh() {
 # Ends what runs in the root, and removes it.
 # shellcheck disable=SC2317 # a trap calls it
 clean() {
+    rm -f "$cache/new-$suite.tar"
     [ -z "$inside" ] || kill -KILL "$inside" 2>/dev/null || true
     for _ in 1 2 3 4 5; do
         [ -z "$made" ] || rm -rf --one-file-system "$made" 2>/dev/null || { sleep 1 && continue; }
