@@ -97,7 +97,7 @@ musl() {
     else
         how="a Rust with the target $musl"
     fi
-    echo "no musl: this is the slower binary, with glibc. To get the fast one: $how$([ ! -s "$failed" ] || echo " ($failed)")" >&2
+    echo "no musl: this is the slower binary, with glibc. To get the fast one: $how$([ ! -s "$failed" ] || echo " (why: $failed)")" >&2
     exit 1
 }
 
