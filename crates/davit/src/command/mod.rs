@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod gc;
 mod help;
 mod kill;
 mod list;
@@ -41,7 +42,7 @@ struct Command {
 }
 
 /// All commands, in the order of `davit --help`.
-static COMMANDS: [Command; 21] = [
+static COMMANDS: [Command; 22] = [
     Command { spec: &create::SPEC, failure: 1, run: create::run },
     Command { spec: &start::SPEC, failure: 1, run: start::run },
     Command { spec: &run::SPEC, failure: 1, run: run::run },
@@ -53,6 +54,7 @@ static COMMANDS: [Command; 21] = [
     Command { spec: &pause::PAUSE, failure: 1, run: pause::pause },
     Command { spec: &pause::RESUME, failure: 1, run: pause::resume },
     Command { spec: &delete::SPEC, failure: 1, run: delete::run },
+    Command { spec: &gc::SPEC, failure: 1, run: gc::run },
     Command { spec: &state::SPEC, failure: 1, run: state::run },
     Command { spec: &events::SPEC, failure: 1, run: events::run },
     Command { spec: &ps::SPEC, failure: 1, run: ps::run },

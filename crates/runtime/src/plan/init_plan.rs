@@ -6,9 +6,8 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, Within};
+use crate::error::{Error, Result};
 use crate::hook::{Hook, HookPoint, OutputSlots};
-use crate::state::PlanFile;
 use crate::trace;
 
 /// The operations of one process on its way into a container.
@@ -180,6 +179,16 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The hook that it runs, if it runs one.
+    pub(crate) const fn hook(&self) -> Option<&Hook> {
+        match self {
+            Self::Hook { hook, .. } => Some(hook),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -241,14 +250,5 @@ impl InitPlan {
     #[must_use]
     pub fn lines(&self) -> Vec<Vec<String>> {
         self.sections.iter().map(|section| self.lines_of(section)).collect()
-    }
-
-    /// The plan in a container's plan file.
-    ///
-    /// # Errors
-    /// The file is of another version of davit, or damaged.
-    pub(crate) fn read(file: &PlanFile) -> Result<Self> {
-        let input = InitInput::decode(file.init_input()).within(|| PlanFile::NAME)?;
-        Ok(input.plan)
     }
 }
