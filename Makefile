@@ -15,7 +15,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain faults fuzz engines bench bench-exact profile release \
+.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain upgrade-test faults fuzz engines bench bench-exact profile release \
 	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
@@ -87,6 +87,10 @@ test-plain: deps
 	OUTPUT=target/davit-plain CARGO="$(CARGO)" contrib/build.sh --features plain
 	DAVIT=$(CURDIR)/target/davit-plain RUNTIME=davit $(CARGO) test --locked -p integration \
 		--test run --test exec --test lifecycle --test descriptors
+
+## upgrade-test: every command between the last release, which is built into target/upgrade, and this davit (as root)
+upgrade-test: deps build
+	CARGO="$(CARGO)" contrib/upgrade-test.sh
 
 ## faults: fails and kills every command at every system call (as root); `make test` tries a part of them
 faults: deps build
