@@ -36,6 +36,7 @@
 //!
 //!  any process, at any time:
 //!    Failed(report)                 --> [reports the failure; the sender exits]
+//!    StartFailed(failure)           --> [the same, after `start` was called]
 //! ```
 //!
 //! An end of file where a message is due means that the peer is dead. Init then exits, so that
