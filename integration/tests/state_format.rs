@@ -238,6 +238,10 @@ fn gc_leaves_what_runs_waits_or_is_being_made() {
     lock.lock().expect("lock");
     assert_eq!(c.call(&["gc", "--yes"]).done().ok().out, "");
     drop(lock);
+    assert_eq!(c.call(&["gc", "--yes"]).done().ok().out, "", "it may not be locked yet");
+    Call::new(&["touch", "-d", "1 minute ago", &c.path("state/made")].map(str::to_owned), c.dir())
+        .done()
+        .ok();
     let out = c.call(&["gc", "--yes"]).done().warns(&["record was damaged"]).out;
     assert!(out.starts_with("made: deleted (damaged: record.json: "), "{out}");
     assert!(!made.exists());

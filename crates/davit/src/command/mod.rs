@@ -97,8 +97,9 @@ pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome,
     let usage = |error: anyhow::Error| failure("", error, 1);
     davit_sys::entry::prepare().map_err(|error| usage(error.into()))?;
     inherited::close_at_exec().map_err(|error| usage(error.into()))?;
-    let name = match globals.read(parser) {
-        Ok(Some(name)) => name,
+    // On an error the options before it remain set: `--log` is used for that error.
+    let name = match args::next(parser, globals::OPTIONS, globals) {
+        Ok(Some(name)) => name.to_string_lossy().into_owned(),
         Ok(None) => return print(&globals::SPEC.help(&command_specs())),
         Err(error) => match error.downcast_ref::<InfoRequest>() {
             Some(wanted) => return print_instead(*wanted, &globals::SPEC, &command_specs()),

@@ -7,6 +7,9 @@ use crate::error::{ErrorKind, Result};
 use crate::id::Id;
 use crate::state::{ContainerDir, Record, StateRoot};
 
+/// The age at which a directory without a readable record is no longer one that is being made.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// What is left of a container.
 #[derive(Debug)]
 pub struct Leftover {
@@ -49,6 +52,8 @@ pub fn gc(root: &StateRoot, remove: bool) -> Result<Vec<Leftover>> {
 fn reason(dir: &ContainerDir) -> Result<Option<String>> {
     let (mut record, reason) = match dir.record() {
         Ok(record) => (record, "stopped, and its cgroup is gone".to_owned()),
+        // A command may have made the directory just now, and not locked it yet.
+        Err(_) if dir.age()? < SETTLED => return Ok(None),
         Err(error) => (dir.salvaged_record(), format!("damaged: {error}")),
     };
     if record.is_of_another_boot() {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use davit_sys::OsContext;
 use davit_sys::trace::operation;
@@ -121,6 +121,17 @@ impl ContainerDir {
     #[must_use]
     pub fn exists(&self) -> bool {
         fstat(&*self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+    }
+
+    /// The time since the last file in it was made or removed.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub(crate) fn age(&self) -> Result<Duration> {
+        let stat = fstat(&*self.directory).syscall("fstat").within(|| "state directory")?;
+        let changed = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(now.saturating_sub(changed))
     }
 
     /// Whether the record survives the loss of memory: on a disk it does, in a tmpfs such as /run
