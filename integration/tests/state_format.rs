@@ -2,6 +2,7 @@
 //! formats that it does not know, and directories that were kept.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -245,4 +246,23 @@ fn gc_leaves_what_runs_waits_or_is_being_made() {
     let out = c.call(&["gc", "--yes"]).done().warns(&["record was damaged"]).out;
     assert!(out.starts_with("made: deleted (damaged: record.json: "), "{out}");
     assert!(!made.exists());
+}
+
+/// A `start` that speaks other messages gets an answer, not silence.
+#[test]
+fn init_answers_a_start_of_an_unknown_version() {
+    davit_only!("files of davit");
+    let c = Container::sleeper();
+    c.create();
+    let directory = c.state_root().join(&c.id);
+    let mut answers = fs::File::open(directory.join("answer.fifo")).expect("open");
+    fs::write(directory.join("start.fifo"), b"\x02\x0a").expect("write");
+    // A read returns one packet.
+    let mut answer = vec![0; 4096];
+    let length = answers.read(&mut answer).expect("an answer");
+    answer.truncate(length);
+    assert_eq!(answer[0], 1, "{answer:?}");
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("wait for start: read: protocol error"), "{text:?}");
+    c.until_status("stopped");
 }

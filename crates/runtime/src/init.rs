@@ -224,22 +224,14 @@ impl Init {
 
     fn ask(&self, message: &Message) -> Result<(), OpFailure> {
         self.channel.send_with_write(message)?;
-        self.await_go()
-    }
-
-    fn await_go(&self) -> Result<(), OpFailure> {
-        self.channel.await_go().map_err(|error| match error {
-            ReceiveError::System(error) => error.into(),
-            _ => davit_sys::Error::new("recvmsg", Errno::EPIPE).into(),
-        })
+        await_go(&self.channel)
     }
 
     fn await_start(&mut self, command: u16, answer: u16) -> Result<(), OpFailure> {
-        self.channel = Channel::fifo(self.context.slots.take(command)?);
-        self.await_go()?;
+        let commands = Channel::fifo(self.context.slots.take(command)?);
         self.channel = Channel::fifo(self.context.slots.take(answer)?);
         self.is_starting = true;
-        Ok(())
+        await_go(&commands)
     }
 
     /// Runs `body` in the container's root directory, before that has become this process's root.
@@ -355,6 +347,17 @@ impl Init {
         // If the runtime has ended, the report has no receiver.
         let _ = self.channel.send_with_write(&message);
     }
+}
+
+fn await_go(channel: &Channel) -> Result<(), OpFailure> {
+    channel.await_go().map_err(|error| match error {
+        ReceiveError::System(error) => error.into(),
+        ReceiveError::Ended => davit_sys::Error::new("read", Errno::EPIPE).into(),
+        // `start` of another davit.
+        ReceiveError::Garbage | ReceiveError::Version(_) => {
+            davit_sys::Error::new("read", Errno::EPROTO).into()
+        }
+    })
 }
 
 /// The failure in full: `start` has no plan to explain it from.
