@@ -27,6 +27,8 @@
 //!    MoveNetDevice(n)               --> [moves device n into its network namespace]
 //!    (waits)                        <-- Go
 //!    Console + pty master           --> [sends the pty master to --console-socket]
+//!    (waits)                            [has written the identity of init]            (run only)
+//!                                   <-- Go
 //!    RunHooks                       --> [runs the prestart and createRuntime hooks]
 //!    (waits)                        <-- Go
 //!    Created                        --> [writes the state "created"]

@@ -183,6 +183,7 @@ impl Init {
                 })
             }
             Op::FindProgram { candidates, .. } => Ok(find_program(candidates)?),
+            Op::AwaitIdentity => await_go(&self.channel),
             Op::Created => {
                 // From here the end of the channel replaces the death signal: an exit of the
                 // runtime after its `Go` must not count as its death.

@@ -216,6 +216,10 @@ impl<'a> ContainerBuilder<'a> {
         init.agent = agent;
         let init = self.init.insert(init);
         self.identity.set(Some(write_init_link(&self.dir, &init.pidfd, init.pid)?));
+        if self.plan.start == StartMode::Immediate {
+            // Init may have failed already: its report says why.
+            let _ = init.go();
+        }
         Ok(init.pid.as_raw())
     }
 

@@ -127,6 +127,9 @@ pub enum Op {
         /// The paths to try, absolute.
         candidates: Vec<CString>,
     },
+    /// Waits until the runtime has written the identity of init, by which other commands find it.
+    /// Usually that was long ago.
+    AwaitIdentity,
     /// Reports that the container is created, and waits until the runtime has written it down.
     Created,
     /// Waits for `start`; the rest is reported to `start`.
@@ -199,6 +202,7 @@ impl fmt::Display for Op {
             Self::RuntimeHooks => f.write_str("wait for the runtime's hooks"),
             Self::Hook { hook, .. } => hook.fmt(f),
             Self::FindProgram { name, .. } => write!(f, "find {name:?}"),
+            Self::AwaitIdentity => f.write_str("wait until other commands find it"),
             Self::Created => f.write_str("report: created"),
             Self::AwaitStart { .. } => f.write_str("wait for start"),
             Self::ClearParentDeathSignal => f.write_str("outlive the runtime"),
