@@ -55,6 +55,16 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)$(MAN)/davit.8 $(DESTDIR)$(MAN)/davit-*.8 $(COMPLETIONS) \
 		$(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
+.PHONY: dist test-dist
+
+## dist: makes the artifacts of a release in target/dist: tarball, .deb, .rpm, source and crates, SBOM, SHA256SUMS
+dist: build
+	@CARGO="$(CARGO)" contrib/dist/build
+
+## test-dist: makes them twice and compares all bytes; installs, uses and removes each, in roots of their own (as root)
+test-dist:
+	@CARGO="$(CARGO)" contrib/dist/test
+
 ## demo: runs a container from a bundle that is made by the script
 demo: build
 	@contrib/demo.sh target/davit
