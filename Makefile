@@ -15,7 +15,7 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain test-fresh faults fuzz engines bench bench-exact profile release \
+.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain upgrade-test test-fresh faults fuzz engines bench bench-exact profile release \
 	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
@@ -55,6 +55,16 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)$(MAN)/davit.8 $(DESTDIR)$(MAN)/davit-*.8 $(COMPLETIONS) \
 		$(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
 
+.PHONY: dist test-dist
+
+## dist: makes the artifacts of a release in target/dist: tarball, .deb, .rpm, source and crates, SBOM, SHA256SUMS
+dist: build
+	@CARGO="$(CARGO)" contrib/dist/build
+
+## test-dist: makes them twice and compares all bytes; installs, uses and removes each, in roots of their own (as root)
+test-dist:
+	@CARGO="$(CARGO)" contrib/dist/test
+
 ## demo: runs a container from a bundle that is made by the script
 demo: build
 	@contrib/demo.sh target/davit
@@ -87,6 +97,10 @@ test-plain: deps
 	OUTPUT=target/davit-plain CARGO="$(CARGO)" contrib/build.sh --features plain
 	DAVIT=$(CURDIR)/target/davit-plain RUNTIME=davit $(CARGO) test --locked -p integration \
 		--test run --test exec --test lifecycle --test descriptors
+
+## upgrade-test: every command between the last release, which is built into target/upgrade, and this davit (as root)
+upgrade-test: deps build
+	CARGO="$(CARGO)" contrib/upgrade-test.sh
 
 ## faults: fails and kills every command at every system call (as root); `make test` tries a part of them
 faults: deps build

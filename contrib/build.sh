@@ -10,9 +10,14 @@ output=${OUTPUT:-target/davit}
 musl=$(uname -m)-unknown-linux-musl
 # The names in linker scripts are those of v0, which tell instances of a generic function apart.
 flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
+# The same source makes the same bytes, wherever it lies: the program has none of these paths, and those in the flags are
+# relative. Crates of `cargo vendor` have the names of those of the registry.
+flags="$flags --remap-path-prefix=$PWD=/davit --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+flags="$flags --remap-path-prefix=$PWD/vendor=/cargo/registry/src/index.crates.io-1949cf8c6b5b557f"
+flags="$flags --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=/rust"
 # With the order of functions in the file LINK_ORDER, if there is one (`make release`).
 mkdir -p "$built"
-built=$(realpath "$built")
+built=$(realpath --relative-to=. "$built")
 cat contrib/link.ld ${LINK_ORDER:+"$LINK_ORDER"} >"$built/link.ld"
 flags="$flags -C link-arg=-Wl,-T,$built/link.ld -C link-arg=-Wl,--no-eh-frame-hdr"
 # The position of each function, for the trace.

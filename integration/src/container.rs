@@ -228,7 +228,10 @@ impl Container {
     /// The pid of the container's first process.
     #[track_caller]
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.state()["pid"].as_i64().expect("a pid")).expect("a pid")
+        let pid = i32::try_from(self.state()["pid"].as_i64().expect("a pid")).expect("a pid");
+        // kill(0, ...) would reach the test and its callers.
+        assert!(pid > 0, "it has none: {}", self.state());
+        pid
     }
 
     /// Waits until its status is this word.

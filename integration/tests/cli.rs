@@ -21,7 +21,8 @@ fn version() {
     assert!(lines.iter().any(|line| line.starts_with("spec: 1.")), "{run:?}");
     if runtime::runtime().is_davit() {
         assert!(lines[2].starts_with("spec: 1.3"), "{run:?}");
-        let features = lines[3];
+        assert_eq!(lines[3], "state: format 1", "docs/state.md");
+        let features = lines[4];
         assert!(features.starts_with('+') && features.contains("+SECCOMP"), "{run:?}");
         // Test suites of others look for these words of crun's, and skip without them.
         for word in ["+SYSTEMD", "+SELINUX", "+APPARMOR", "+CAP", "+SECCOMP", "+EBPF"] {

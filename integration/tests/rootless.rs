@@ -203,6 +203,8 @@ fn layers() {
 
 #[test]
 fn limits_without_a_cgroup_are_refused() {
+    // The cgroup of an unprivileged user's session may be delegated; root's is not the user's.
+    skip_if!(skip::needs_root());
     skip_if!(impossible());
     let c = rootless("true").with(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 5 } }));
     run(&c, &[]).refuses(&["linux.resources.pids"]);

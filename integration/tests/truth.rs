@@ -39,6 +39,29 @@ fn a_start_that_failed_has_finished_failing() {
     assert_eq!(busy, 0, "deletes of {rounds} that found the container running");
 }
 
+/// The program does not begin before other commands find it, however slow the runtime is at writing
+/// the identity of init.
+#[test]
+fn a_program_that_runs_is_found() {
+    davit_only!("system calls of davit");
+    skip_if!(fixture::missing(&["strace"]));
+    let c = Container::sh("echo up; while :; do sleep 0.05; done");
+    let trace = c.path("trace");
+    // The first link is that of the cgroup.
+    let delay = "inject=symlinkat:delay_enter=1000000:when=2";
+    let strace = ["strace", "-qq", "-o", &trace, "-e", "trace=symlinkat", "-e", delay];
+    let mut run = c.through_with_bundle(&strace, "run", &[]).spawn();
+    run.until_out("up");
+    assert_eq!(c.status(), "running");
+    c.kill("KILL").ok();
+    run.wait().exits(137);
+    let trace = fs::read_to_string(&trace).expect("trace");
+    assert!(
+        trace.lines().any(|line| line.contains("DELAYED") && line.contains("\"init\"")),
+        "{trace}"
+    );
+}
+
 /// runtime.md, "Lifecycle", steps 7 and 9: an error, the container stopped, destroyed, and its
 /// poststop hooks called.
 #[test]

@@ -107,6 +107,15 @@ impl Cgroup {
         self.parents = applied.created.iter().filter(own).cloned().collect();
     }
 
+    /// Whether none of its directories exists.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        let is_missing = |member: &Member| {
+            file::directory(&member.directory).is_err_and(|error| file::is_gone(error.errno))
+        };
+        self.members.iter().all(is_missing)
+    }
+
     /// Whether there is no cgroup: for an unprivileged user, or with cgroups disabled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -140,10 +149,7 @@ impl Cgroup {
     /// [`Fault::Occupied`], or a failed system call.
     pub fn refuse_occupied(&self) -> Result<(), Fault> {
         // Usually it does not exist yet.
-        let is_missing = |member: &Member| {
-            file::directory(&member.directory).is_err_and(|error| file::is_gone(error.errno))
-        };
-        if self.members.iter().all(is_missing) {
+        if self.is_missing() {
             return Ok(());
         }
         let occupied = |reason| {

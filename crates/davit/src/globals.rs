@@ -4,12 +4,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::Result;
 use davit_runtime::log::Format;
 use davit_runtime::plan::CgroupManager;
-use lexopt::Parser;
 
-use crate::args;
 use crate::cli::option::{InfoRequest, Setter, Table};
 use crate::cli::{Argument, CommandSpec};
 use crate::inherited::Inherited;
@@ -130,13 +127,4 @@ pub(crate) struct Globals {
     pub(crate) level: Level,
     /// `--cgroup-manager`
     pub(crate) cgroup_manager: CgroupManager,
-}
-
-impl Globals {
-    /// Reads options up to the command and returns its name, if there is one. On an error the
-    /// options before it remain set: `--log` is used for that error.
-    pub(crate) fn read(&mut self, parser: &mut Parser) -> Result<Option<String>> {
-        let command = args::next(parser, OPTIONS, self)?;
-        Ok(command.map(|name| name.to_string_lossy().into_owned()))
-    }
 }

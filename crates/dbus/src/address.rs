@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The address of a unix socket (unix(7)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Address {
     /// A file.
     Path(PathBuf),

@@ -36,6 +36,7 @@ pub use plan::{Host, Joined, Plan, join_running, plan};
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// user_namespaces(7)
     User,

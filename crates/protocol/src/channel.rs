@@ -12,10 +12,11 @@ use nix::sys::socket::{
 };
 use nix::unistd::{read, write};
 
-use crate::Message;
+use crate::{Message, START_PROTOCOL};
 
-/// Maximum length of an encoded message: a failure with the output of a hook.
-const MAX_MESSAGE: usize = 2048;
+/// Maximum length of an encoded message: a failure with the output of a hook. A packet of a FIFO
+/// has at most `PIPE_BUF` bytes (pipe(7)).
+const MAX_MESSAGE: usize = 4096;
 
 /// Why no message was received.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub enum ReceiveError {
     /// The packet is not a message.
     #[error("not a message")]
     Garbage,
+    /// The peer is another version of davit, with other messages.
+    #[error(
+        "version {0} of the start protocol is not known: this davit speaks version {START_PROTOCOL}"
+    )]
+    Version(u8),
     /// A system call failed.
     #[error(transparent)]
     System(#[from] Error),
@@ -77,8 +83,13 @@ impl Channel {
     /// As [`Channel::send`], and SIGPIPE unless it is ignored.
     pub fn send_with_write(&self, message: &Message) -> Result<(), Error> {
         let mut buffer = [0u8; MAX_MESSAGE];
-        let bytes = postcard::to_slice(message, &mut buffer)
-            .map_err(|_| Error::new("write", Errno::EMSGSIZE))?;
+        let too_long = |_| Error::new("write", Errno::EMSGSIZE);
+        let bytes = match self.is_socket {
+            true => postcard::to_slice(message, &mut buffer).map_err(too_long)?,
+            false => {
+                postcard::to_slice(&(START_PROTOCOL, message), &mut buffer).map_err(too_long)?
+            }
+        };
         write(&self.fd, bytes).map(drop).syscall("write")
     }
 
@@ -127,7 +138,7 @@ impl Channel {
                 Err(Error { errno: Errno::EAGAIN, .. }) => Ok(None),
                 received => {
                     let (length, fd) = received?;
-                    decode(buffer.get(..length).unwrap_or_default())
+                    self.decode(buffer.get(..length).unwrap_or_default())
                         .map(|message| Some((message, fd)))
                 }
             };
@@ -176,18 +187,20 @@ impl Channel {
                 length => break length.syscall("read")?,
             }
         };
-        match decode(buffer.get(..length).unwrap_or_default())? {
+        match self.decode(buffer.get(..length).unwrap_or_default())? {
             Message::Go => Ok(()),
             _ => Err(ReceiveError::Garbage),
         }
     }
-}
 
-/// Decodes a packet; an empty one is an end of file.
-fn decode(packet: &[u8]) -> Result<Message, ReceiveError> {
-    match packet {
-        [] => Err(ReceiveError::Ended),
-        bytes => postcard::from_bytes(bytes).map_err(|_| ReceiveError::Garbage),
+    /// Decodes a packet; an empty one is an end of file.
+    fn decode(&self, packet: &[u8]) -> Result<Message, ReceiveError> {
+        let message = match (self.is_socket, packet) {
+            (_, []) => return Err(ReceiveError::Ended),
+            (true, message) | (false, [START_PROTOCOL, message @ ..]) => message,
+            (false, [version, ..]) => return Err(ReceiveError::Version(*version)),
+        };
+        postcard::from_bytes(message).map_err(|_| ReceiveError::Garbage)
     }
 }
 
@@ -206,7 +219,7 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MAX_DETAIL, Report};
+    use crate::{MAX_DETAIL, Report, StartFailure};
 
     const SHORT: Duration = Duration::from_millis(20);
 
@@ -270,6 +283,35 @@ mod tests {
         assert_eq!(receive(&one), Ok(Message::Executing));
         assert_eq!(receive(&one), Ok(Message::Created));
         assert_eq!(receive(&one), Err(ReceiveError::Ended));
+    }
+
+    /// Containers that were created by every released version wait for these bytes, and answer
+    /// with them.
+    #[test]
+    fn the_messages_between_start_and_a_created_container_are_fixed() {
+        let failure = StartFailure {
+            message: "exec".to_owned(),
+            hint: "h".to_owned(),
+            hook: String::new(),
+            errno: 2,
+        };
+        for (message, bytes) in [
+            (Message::Go, &b"\x01\x0a"[..]),
+            (Message::Executing, b"\x01\x08"),
+            (Message::StartFailed(failure), b"\x01\x0c\x04exec\x01h\x00\x04"),
+        ] {
+            let flags = nix::fcntl::OFlag::O_DIRECT | nix::fcntl::OFlag::O_NONBLOCK;
+            let (reader, writer) = nix::unistd::pipe2(flags).unwrap();
+            let (reader, writer) = (Channel::fifo(reader), Channel::fifo(writer));
+            writer.send_with_write(&message).unwrap();
+            let mut buffer = [0; 64];
+            let length = read(&reader, &mut buffer).unwrap();
+            assert_eq!(buffer[..length], *bytes, "{message:?}");
+            write(&writer, bytes).unwrap();
+            assert_eq!(receive(&reader), Ok(message));
+            write(&writer, b"\x02\x0a").unwrap();
+            assert_eq!(receive(&reader), Err(ReceiveError::Version(2)));
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@
 //!    MoveNetDevice(n)               --> [moves device n into its network namespace]
 //!    (waits)                        <-- Go
 //!    Console + pty master           --> [sends the pty master to --console-socket]
+//!    (waits)                            [has written the identity of init]            (run only)
+//!                                   <-- Go
 //!    RunHooks                       --> [runs the prestart and createRuntime hooks]
 //!    (waits)                        <-- Go
 //!    Created                        --> [writes the state "created"]
@@ -36,6 +38,7 @@
 //!
 //!  any process, at any time:
 //!    Failed(report)                 --> [reports the failure; the sender exits]
+//!    StartFailed(failure)           --> [the same, after `start` was called]
 //! ```
 //!
 //! An end of file where a message is due means that the peer is dead. Init then exits, so that
@@ -44,8 +47,12 @@
 //! A created container is confined already, perhaps by a seccomp filter. It therefore waits for
 //! `start` on a FIFO and answers on another, both opened beforehand, with read(2) and write(2)
 //! alone. `start` writes `Go`; the answer is `Executing` and an end of file (the program was
-//! executed), or `Failed`. A FIFO in packet mode (pipe(7), `O_DIRECT`) preserves message boundaries
-//! as the socket does.
+//! executed), or `StartFailed`. A FIFO in packet mode (pipe(7), `O_DIRECT`) preserves message
+//! boundaries as the socket does.
+//!
+//! The two ends of the socket are one program. Those of the FIFOs need not be: davit may be
+//! upgraded between `create` and `start`. Each packet on a FIFO therefore begins with
+//! [`START_PROTOCOL`], and the encoding of these three messages is fixed.
 
 #![cfg_attr(
     test,
@@ -58,13 +65,16 @@ use serde::{Deserialize, Serialize};
 
 pub use channel::{Channel, ReceiveError};
 
-/// Maximum length of [`Report::detail`].
+/// Maximum length of [`Report::detail`] and [`StartFailure::message`].
 pub const MAX_DETAIL: usize = 1024;
+
+/// The version of the messages between `start` and a created container: the first byte of each.
+pub const START_PROTOCOL: u8 = 1;
 
 /// One message; who sends it when is drawn at the head of this crate.
 ///
-/// The order of the variants is the encoding, and `start` of a newer davit speaks with an init of
-/// this one: new variants go to the end.
+/// The order of the variants is the encoding: new variants go to the end, because `Executing`, `Go`
+/// and `StartFailed` are understood by other versions of davit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// Asks for the id maps of the sender's new user namespace.
@@ -92,6 +102,8 @@ pub enum Message {
     Go,
     /// An operation failed; the sender exits.
     Failed(Report),
+    /// An operation after `start` failed; the sender exits.
+    StartFailed(StartFailure),
 }
 
 /// Where init failed. The runtime holds the same plan, and knows the operation from its indexes.
@@ -107,4 +119,18 @@ pub struct Report {
     pub call: String,
     /// The output of a hook; at most [`MAX_DETAIL`] bytes.
     pub detail: String,
+}
+
+/// The failure of a created container to start. `start` may be another version of davit, without
+/// the plan: the failure is told in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// The error; at most [`MAX_DETAIL`] bytes.
+    pub message: String,
+    /// Its hint; empty if there is none.
+    pub hint: String,
+    /// The path of the hook that failed; empty if it was another operation.
+    pub hook: String,
+    /// The errno.
+    pub errno: i32,
 }

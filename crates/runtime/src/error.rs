@@ -22,6 +22,8 @@ pub enum ErrorKind {
     NotFound,
     /// A container with this id exists.
     Exists,
+    /// The container's state has a format that this version does not know.
+    StateFormat,
     /// Another command holds the container's lock.
     Locked,
     /// The container has no process that runs.

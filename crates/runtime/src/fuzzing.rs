@@ -9,7 +9,7 @@ use crate::config::json::from_json;
 use crate::config::parse;
 use crate::host::Discovered;
 use crate::id::Id;
-use crate::plan::{self, CreateOptions, ExecConfig, InitInput, InitPlan, Inputs, Plan};
+use crate::plan::{self, CreateOptions, ExecConfig, InitInput, Inputs, Plan};
 use crate::state::{PlanFile, Record};
 
 /// config.json: it is refused, or planned for a host with cgroup v2 and root on it.
@@ -38,8 +38,10 @@ pub fn state(bytes: &[u8]) {
         let text = serde_json::to_vec(&record).expect("a record has a text");
         assert!(Record::parse(&text).expect("which is a record") == record);
     }
-    if let Some(file) = PlanFile::parse(bytes.to_vec()) {
-        let _ = (InitPlan::read(&file), ExecConfig::read(&file));
+    if let Ok(file) = PlanFile::parse(bytes.to_vec())
+        && let Ok(config) = ExecConfig::read(&file)
+    {
+        let _ = config.filters(&file);
     }
     let _ = from_json::<Vec<LinuxDeviceCgroup>>(bytes);
     let _ = InitInput::decode(bytes);

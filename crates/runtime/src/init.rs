@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use davit_protocol::{Channel, MAX_DETAIL, Message, ReceiveError, Report};
+use davit_protocol::{Channel, MAX_DETAIL, Message, ReceiveError, Report, StartFailure};
 use davit_rootfs::Context;
 use davit_seccomp::SendVia;
 use davit_sys::path::{Links, open_in_root};
@@ -26,7 +26,7 @@ use nix::unistd::{chdir, fchdir, setsid};
 
 use crate::hook::HookPoint;
 use crate::passwd;
-use crate::plan::{InitInput, Op, Section};
+use crate::plan::{InitInput, InitPlan, Op, Section};
 use crate::trace;
 
 /// The failure of one operation: a system call, its errno, and optional detail.
@@ -78,7 +78,7 @@ fn walk(plan_fd: RawFd, length: usize) -> i32 {
     for (section, steps) in plan.sections.iter().enumerate().skip(1) {
         trace::enter_section(section);
         if let Err((op, failure)) = init.walk(steps, &plan.filter) {
-            init.report(section, op, &failure);
+            init.report(plan, (section, op), &failure);
             return 1;
         }
     }
@@ -99,6 +99,8 @@ struct Init {
     preserved: Vec<RawFd>,
     home: Option<CString>,
     in_working_directory: bool,
+    /// Whether `start` was called: it listens from then on.
+    is_starting: bool,
 }
 
 impl Init {
@@ -113,7 +115,8 @@ impl Init {
         trace::tell_in_init(input.trace.as_ref(), &mut context.slots)?;
         let preserved = input.plan.preserved.clone();
         let (root, home) = (None, None);
-        Ok(Self { channel, context, root, preserved, home, in_working_directory: false })
+        let (in_working_directory, is_starting) = (false, false);
+        Ok(Self { channel, context, root, preserved, home, in_working_directory, is_starting })
     }
 
     fn walk(
@@ -180,6 +183,7 @@ impl Init {
                 })
             }
             Op::FindProgram { candidates, .. } => Ok(find_program(candidates)?),
+            Op::AwaitIdentity => await_go(&self.channel),
             Op::Created => {
                 // From here the end of the channel replaces the death signal: an exit of the
                 // runtime after its `Go` must not count as its death.
@@ -221,21 +225,14 @@ impl Init {
 
     fn ask(&self, message: &Message) -> Result<(), OpFailure> {
         self.channel.send_with_write(message)?;
-        self.await_go()
-    }
-
-    fn await_go(&self) -> Result<(), OpFailure> {
-        self.channel.await_go().map_err(|error| match error {
-            ReceiveError::System(error) => error.into(),
-            _ => davit_sys::Error::new("recvmsg", Errno::EPIPE).into(),
-        })
+        await_go(&self.channel)
     }
 
     fn await_start(&mut self, command: u16, answer: u16) -> Result<(), OpFailure> {
-        self.channel = Channel::fifo(self.context.slots.take(command)?);
-        self.await_go()?;
+        let commands = Channel::fifo(self.context.slots.take(command)?);
         self.channel = Channel::fifo(self.context.slots.take(answer)?);
-        Ok(())
+        self.is_starting = true;
+        await_go(&commands)
     }
 
     /// Runs `body` in the container's root directory, before that has become this process's root.
@@ -335,21 +332,68 @@ impl Init {
         self.preserved.iter().try_for_each(|fd| unsafe { process::set_close_on_exec(*fd, false) })
     }
 
-    fn report(&self, section: usize, op: usize, failure: &OpFailure) {
-        let mut detail = failure.detail.clone();
-        while detail.len() > MAX_DETAIL {
-            detail.pop();
-        }
+    fn report(&self, plan: &InitPlan, (section, op): (usize, usize), failure: &OpFailure) {
         let number = |index| u32::try_from(index).unwrap_or(u32::MAX);
-        // If the runtime has ended, the report has no receiver.
-        let _ = self.channel.send_with_write(&Message::Failed(Report {
+        let report = Report {
             section: number(section),
             op: number(op),
             errno: failure.error.errno as i32,
             call: failure.error.call.to_owned(),
-            detail,
-        }));
+            detail: shortened(&failure.detail),
+        };
+        let message = match self.is_starting {
+            true => Message::StartFailed(start_failure(plan, plan.sections.get(section), report)),
+            false => Message::Failed(report),
+        };
+        // If the runtime has ended, the report has no receiver.
+        let _ = self.channel.send_with_write(&message);
     }
+}
+
+fn await_go(channel: &Channel) -> Result<(), OpFailure> {
+    channel.await_go().map_err(|error| match error {
+        ReceiveError::System(error) => error.into(),
+        ReceiveError::Ended => davit_sys::Error::new("read", Errno::EPIPE).into(),
+        // `start` of another davit.
+        ReceiveError::Garbage | ReceiveError::Version(_) => {
+            davit_sys::Error::new("read", Errno::EPROTO).into()
+        }
+    })
+}
+
+/// The failure in full: `start` has no plan to explain it from.
+fn start_failure(plan: &InitPlan, section: Option<&Section>, report: Report) -> StartFailure {
+    let op = usize::try_from(report.op).unwrap_or(usize::MAX);
+    let hook = match section {
+        Some(Section::Process(ops)) => ops.get(op).and_then(Op::hook),
+        _ => None,
+    };
+    match hook {
+        Some(hook) => StartFailure {
+            message: report.detail,
+            hint: String::new(),
+            hook: hook.path.to_string_lossy().into_owned(),
+            errno: report.errno,
+        },
+        None => {
+            let error = plan.explain(&report, &davit_rootfs::Ids::default());
+            StartFailure {
+                message: shortened(error.message()),
+                hint: shortened(error.advice().unwrap_or_default()),
+                hook: String::new(),
+                errno: report.errno,
+            }
+        }
+    }
+}
+
+/// The beginning of a text, as far as it fits into a message.
+fn shortened(text: &str) -> String {
+    let mut text = text.to_owned();
+    while text.len() > MAX_DETAIL {
+        text.pop();
+    }
+    text
 }
 
 /// Finds the errors that are certain before the user's permissions are known: there is no program,

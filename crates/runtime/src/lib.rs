@@ -47,4 +47,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use id::Id;
 pub use nearest::nearest;
 pub use spawn::{Progress, Started, reap};
-pub use state::{INIT_NAME, StateRoot};
+pub use state::{INIT_NAME, STATE_FORMAT, StateRoot};

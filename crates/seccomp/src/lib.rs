@@ -83,6 +83,7 @@ mod op;
 mod plan;
 mod profile;
 mod ranges;
+mod stored;
 pub mod supported;
 mod table;
 
@@ -101,3 +102,4 @@ pub use error::Error;
 pub use listener::{Listener, SendVia, listener};
 pub use op::{FilterSummary, ListenerHandoff, Op, Program, apply};
 pub use plan::{Host, plan};
+pub use stored::StoredFilter;

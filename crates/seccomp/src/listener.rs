@@ -23,12 +23,12 @@ pub struct Listener {
     /// `listenerMetadata`, which is sent to it.
     pub metadata: Option<String>,
     /// The system call by which init sends the listener.
-    #[serde(rename = "carrier")]
     pub(crate) send_via: SendVia,
 }
 
 /// The system calls that can send a descriptor (unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SendVia {
     /// sendmsg(2)
     SendMsg,

@@ -141,13 +141,7 @@ fn fmt_action(f: &mut fmt::Formatter<'_>, action: u32) -> fmt::Result {
 
 impl Serialize for Program {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::with_capacity(8 * self.0.len());
-        for instruction in &self.0 {
-            let [code_0, code_1] = instruction.code.to_ne_bytes();
-            bytes.extend_from_slice(&[code_0, code_1, instruction.jt, instruction.jf]);
-            bytes.extend_from_slice(&instruction.k.to_ne_bytes());
-        }
-        serializer.serialize_bytes(&bytes)
+        serializer.serialize_bytes(&self.to_bytes())
     }
 }
 
@@ -167,15 +161,6 @@ impl Visitor<'_> for Bytes {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Program, E> {
-        let instruction = |chunk: &[u8]| match *chunk {
-            [code_0, code_1, jt, jf, k_0, k_1, k_2, k_3] => Ok(Instruction {
-                code: u16::from_ne_bytes([code_0, code_1]),
-                jt,
-                jf,
-                k: u32::from_ne_bytes([k_0, k_1, k_2, k_3]),
-            }),
-            _ => Err(E::invalid_length(bytes.len(), &self)),
-        };
-        bytes.chunks(8).map(instruction).collect::<Result<_, E>>().map(Program)
+        Program::from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))
     }
 }

@@ -22,9 +22,11 @@ pub(super) static SPEC: CommandSpec = CommandSpec {
 
 pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
     args::only_options(parser, NO_OPTIONS, &mut ())?;
+    let format = davit_runtime::STATE_FORMAT.to_string();
     let about = [
         ("run.davit.version", env!("CARGO_PKG_VERSION")),
         ("run.davit.commit", env!("DAVIT_COMMIT")),
+        ("run.davit.state.format", format.as_str()),
     ];
     let features = davit_runtime::command::features(&about);
     output::print(&format!("{}\n", serde_json::to_string_pretty(&features)?))?;

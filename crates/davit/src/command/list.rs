@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use anyhow::Result;
-use davit_runtime::Id;
 use davit_runtime::state::State;
+use davit_runtime::{ErrorKind, Id};
 use lexopt::Parser;
 
 use super::root;
@@ -77,7 +77,12 @@ fn as_table(containers: &[Container]) -> String {
         ],
         Err(error) => {
             let [pid, bundle, created, owner] = ["-", "-", "-", "-"].map(Cow::from);
-            let status = escaped(format!("damaged ({error})"));
+            let status = match error.kind() {
+                ErrorKind::StateFormat => "unknown format",
+                _ => "damaged",
+            };
+            let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+            let status = escaped(format!("{status} ({error}{advice})"));
             [id.as_str().into(), pid, status, bundle, created, owner]
         }
     }));

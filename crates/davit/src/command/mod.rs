@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod gc;
 mod help;
 mod kill;
 mod list;
@@ -41,7 +42,7 @@ struct Command {
 }
 
 /// All commands, in the order of `davit --help`.
-static COMMANDS: [Command; 21] = [
+static COMMANDS: [Command; 22] = [
     Command { spec: &create::SPEC, failure: 1, run: create::run },
     Command { spec: &start::SPEC, failure: 1, run: start::run },
     Command { spec: &run::SPEC, failure: 1, run: run::run },
@@ -53,6 +54,7 @@ static COMMANDS: [Command; 21] = [
     Command { spec: &pause::PAUSE, failure: 1, run: pause::pause },
     Command { spec: &pause::RESUME, failure: 1, run: pause::resume },
     Command { spec: &delete::SPEC, failure: 1, run: delete::run },
+    Command { spec: &gc::SPEC, failure: 1, run: gc::run },
     Command { spec: &state::SPEC, failure: 1, run: state::run },
     Command { spec: &events::SPEC, failure: 1, run: events::run },
     Command { spec: &ps::SPEC, failure: 1, run: ps::run },
@@ -95,8 +97,9 @@ pub(crate) fn run(parser: &mut Parser, globals: &mut Globals) -> Result<Outcome,
     let usage = |error: anyhow::Error| failure("", error, 1);
     davit_sys::entry::prepare().map_err(|error| usage(error.into()))?;
     inherited::close_at_exec().map_err(|error| usage(error.into()))?;
-    let name = match globals.read(parser) {
-        Ok(Some(name)) => name,
+    // On an error the options before it remain set: `--log` is used for that error.
+    let name = match args::next(parser, globals::OPTIONS, globals) {
+        Ok(Some(name)) => name.to_string_lossy().into_owned(),
         Ok(None) => return print(&globals::SPEC.help(&command_specs())),
         Err(error) => match error.downcast_ref::<InfoRequest>() {
             Some(wanted) => return print_instead(*wanted, &globals::SPEC, &command_specs()),

@@ -24,7 +24,7 @@ use crate::spawn::{self, Events, Progress, Start, Started};
 use crate::state;
 use crate::state::Process;
 use crate::state::start_fifo;
-use crate::state::{ContainerDir, Record, Stage, StateRoot};
+use crate::state::{ContainerDir, LaterParts, Record, Stage, StateRoot};
 
 /// Timeout for killing the processes of a container whose creation failed.
 const CLEANUP: Duration = Duration::from_secs(10);
@@ -88,23 +88,23 @@ impl<'a> ContainerBuilder<'a> {
     }
 
     /// Makes the container up to the point where its init waits, or has become the user's program.
-    /// `exec_config` is stored behind the plan.
+    /// `later` is stored behind the plan.
     ///
     /// # Errors
     /// The first step that failed; everything before it is rolled back.
     pub(super) fn build(
         mut self,
-        exec_config: &[u8],
+        later: &LaterParts,
         slots: Slots,
         root: &StateRoot,
     ) -> Result<(Started, Record, ContainerDir)> {
-        match self.make(exec_config, slots) {
+        match self.make(later, slots) {
             Ok(init) => Ok((init, self.record, self.dir)),
             Err(error) => Err(self.roll_back(root, error)),
         }
     }
 
-    fn make(&mut self, exec_config: &[u8], mut slots: Slots) -> Result<Started> {
+    fn make(&mut self, later: &LaterParts, mut slots: Slots) -> Result<Started> {
         let _lock = self.dir.lock(Duration::ZERO)?;
         self.announce()?;
         let cgroup = self.prepare(&mut slots)?;
@@ -114,7 +114,7 @@ impl<'a> ContainerBuilder<'a> {
             // All that is known before init exists. The init link and the process tell the rest.
             self.dir.write_record(&self.record)?;
         }
-        let pid = self.start_init(exec_config, cgroup.as_ref(), slots, agent)?;
+        let pid = self.start_init(later, cgroup.as_ref(), slots, agent)?;
         let made_late = self.makes_cgroup_late();
         if made_late {
             self.make_cgroup(Some(pid))?;
@@ -196,7 +196,7 @@ impl<'a> ContainerBuilder<'a> {
 
     fn start_init(
         &mut self,
-        exec_config: &[u8],
+        later: &LaterParts,
         cgroup: Option<&OwnedFd>,
         slots: Slots,
         agent: Option<Agent>,
@@ -211,11 +211,15 @@ impl<'a> ContainerBuilder<'a> {
             late_cgroup: None,
             cgroup: cgroup.map(AsFd::as_fd),
             slots,
-            file: &|bytes| self.dir.write_plan(bytes, exec_config),
+            file: &|bytes| self.dir.write_plan(bytes, later),
         })?;
         init.agent = agent;
         let init = self.init.insert(init);
         self.identity.set(Some(write_init_link(&self.dir, &init.pidfd, init.pid)?));
+        if self.plan.start == StartMode::Immediate {
+            // Init may have failed already: its report says why.
+            let _ = init.go();
+        }
         Ok(init.pid.as_raw())
     }
 

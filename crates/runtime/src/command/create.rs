@@ -22,7 +22,7 @@ use crate::notify::Proxy;
 use crate::plan::{self, CgroupManager, Plan};
 use crate::rfc3339;
 use crate::spawn::{NoEvents, Started};
-use crate::state::{ContainerDir, Record, Stage, StateRoot, VERSION};
+use crate::state::{ContainerDir, Record, STATE_FORMAT, Stage, StateRoot};
 
 /// A created container. Its init waits, or has become the user's program already (`run`).
 pub struct Created {
@@ -50,11 +50,11 @@ pub fn create(root: StateRoot, id: &Id, request: &CreateRequest) -> Result<Creat
     let Planned { plan, slots, uid, notifies } = operation("plan", &"plan", plan)?;
     plan.warnings.iter().cloned().for_each(warn);
     check_terminal(&bundle, request)?;
-    let exec_config = exec_config(&plan, &mut bundle)?.encode()?;
+    let later = exec_config(&plan, &mut bundle)?.encode(&plan.init.filter)?;
     let dir = root.create(id)?;
     let record = record(id, &bundle, uid, &plan)?;
     let builder = ContainerBuilder::new(plan, request, record, dir, notifies);
-    let (init, record, dir) = builder.build(&exec_config, slots, &root)?;
+    let (init, record, dir) = builder.build(&later, slots, &root)?;
     Ok(Created { init, dir, record, root, proxy: None })
 }
 
@@ -108,7 +108,8 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
         false => None,
     };
     Ok(Record {
-        version: VERSION,
+        format: STATE_FORMAT,
+        davit: Record::WRITER.to_owned(),
         id: id.clone(),
         bundle: bundle.directory.clone(),
         rootfs: plan.rootfs.clone(),
@@ -146,7 +147,7 @@ fn exec_config(plan: &Plan, bundle: &mut Bundle) -> Result<plan::ExecConfig> {
             .and_then(|linux| linux.mount_label().clone())
             .filter(|label| !label.is_empty()),
         devices: resources.and_then(|all| all.devices().clone()).unwrap_or_default(),
-        has_filter: !plan.init.filter.is_empty(),
+        filters: Vec::new(),
     })
 }
 

@@ -35,9 +35,15 @@ pub fn delete(root: &StateRoot, id: &Id, force: bool) -> Result<()> {
         Err(error) if force && error.kind() == ErrorKind::NotFound => return Ok(()),
         locked => locked?,
     };
+    delete_locked(root, &dir, force)
+}
+
+/// The same, by a command that holds the lock or does not depend on it.
+pub(super) fn delete_locked(root: &StateRoot, dir: &ContainerDir, force: bool) -> Result<()> {
     let record = match dir.record() {
         Ok(record) => record,
-        Err(error) if force => return delete_damaged(root, &dir, &error),
+        Err(error) if force => return delete_unreadable(root, dir, &error),
+        Err(error) if error.kind() == ErrorKind::StateFormat => return Err(error),
         Err(error) => return Err(error.hint("delete --force removes what is left of it")),
     };
     let status = Status::of(&record)?;
@@ -46,7 +52,7 @@ pub fn delete(root: &StateRoot, id: &Id, force: bool) -> Result<()> {
         return Err(Error::new(format!("cannot delete a container that is {status}"))
             .hint("stop it first, or use --force"));
     }
-    remove(root, &dir, &record, status)
+    remove(root, dir, &record, status)
 }
 
 /// Deletes a container that `run` has waited for.
@@ -86,9 +92,8 @@ fn lock_or_kill(dir: &ContainerDir) -> Result<Option<Lock>> {
     }
     // A command that waits for the container releases the lock when the container ends. Processes
     // that do not end are reported later.
-    if let Ok(record) = dir.record() {
-        let _ = kill::all_processes(&record, libc::SIGKILL);
-    }
+    let record = dir.record().unwrap_or_else(|_| dir.salvaged_record());
+    let _ = kill::all_processes(&record, libc::SIGKILL);
     match dir.lock(HOLDER_TIMEOUT) {
         Err(error) if error.kind() == ErrorKind::Locked => Ok(None),
         locked => locked.map(Some),
@@ -176,27 +181,41 @@ pub(super) fn poststop(record: &Record) {
     record.poststop.iter().filter_map(run).for_each(|error| warn(error.to_string()));
 }
 
-/// Without a record, the cgroup link leads to the cgroup, which has the processes. If that is
-/// damaged too, there is nothing to kill.
-fn delete_damaged(root: &StateRoot, dir: &ContainerDir, damage: &Error) -> Result<()> {
-    warn(format!("its record was damaged ({damage}): poststop hooks did not run"));
-    let init = dir.read_init_link().ok().flatten();
+/// Deletes a container whose record is damaged or of an unknown format, by what can be read of it.
+/// Without its cgroup in the record, the cgroup link leads to it; if that is damaged too, there is
+/// nothing to kill but init.
+fn delete_unreadable(root: &StateRoot, dir: &ContainerDir, error: &Error) -> Result<()> {
+    let mut record = dir.salvaged_record();
+    let told = match error.kind() {
+        ErrorKind::StateFormat => format!("its state has an unknown format ({error})"),
+        _ => format!("its record was damaged ({error})"),
+    };
+    warn(match record.poststop.len() {
+        0 => format!("{told}: poststop hooks, if it has any, did not run"),
+        count => format!("{told}: it is deleted with its {count} poststop hooks"),
+    });
+    if record.cgroup.is_none() && !record.is_of_another_boot() {
+        record.cgroup = linked_cgroup(dir)?;
+    }
+    let status = Status::of(&record)?;
+    remove(root, dir, &record, status)
+}
+
+/// The cgroup to which the link in the container's directory leads.
+pub(super) fn linked_cgroup(dir: &ContainerDir) -> Result<Option<davit_cgroups::Cgroup>> {
     match dir.read_cgroup_link() {
-        // The cgroup that has its path now belongs to another container.
-        _ if init.is_some_and(|init| init.is_of_another_boot()) => {}
+        Ok(None) => Ok(None),
         Ok(Some(path)) => {
             let layout = davit_cgroups::Layout::discover().within(|| "cgroups")?;
-            let cgroup = cgroup_at(&layout, &path);
-            let deadline = Instant::now() + KILL_TIMEOUT;
-            cgroup.kill(deadline)?;
-            cgroup.remove(deadline)?;
+            Ok(Some(cgroup_at(&layout, &path)))
         }
-        Ok(None) => {}
-        Err(error) => warn(format!(
-            "the note of its cgroup was damaged ({error}): its processes, if any, were not ended"
-        )),
+        Err(error) => {
+            warn(format!(
+                "the note of its cgroup was damaged ({error}): its processes, if any, were not ended"
+            ));
+            Ok(None)
+        }
     }
-    root.remove(dir, true)
 }
 
 fn cgroup_at(layout: &davit_cgroups::Layout, path: &Path) -> davit_cgroups::Cgroup {

@@ -21,13 +21,13 @@ use crate::error::{Error, ErrorKind, Result, Within};
 use crate::host::Host;
 use crate::id::Id;
 use crate::log::warn;
-use crate::plan::{self, CgroupEntry, ExecConfig, InitPlan, ProcessOptions};
+use crate::plan::{self, CgroupEntry, ExecConfig, ProcessOptions};
 use crate::slot;
 use crate::spawn::channel::protocol_error;
 use crate::spawn::self_exe;
 use crate::spawn::send_fd;
 use crate::spawn::{self, NoEvents, Progress, Start, Started};
-use crate::state::{PlanFile, Process, Record, StateRoot, Status};
+use crate::state::{Process, Record, StateRoot, Status};
 
 /// The command line.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub fn exec(root: &StateRoot, id: &Id, request: &ExecRequest) -> Result<Executed
     let init = init.ok_or_else(Error::not_running)?;
     let plan_file = dir.plan_file()?;
     let config = ExecConfig::read(&plan_file)?;
-    let filter = filter(&config, &plan_file)?;
+    let filter = config.filters(&plan_file)?;
     let process = process(&config, request)?;
     check_terminal(&process, request)?;
     let host = Host::discover(true)?;
@@ -90,20 +90,6 @@ pub fn exec(root: &StateRoot, id: &Id, request: &ExecRequest) -> Result<Executed
     let executed = exec.run(pidfd);
     exec.warnings.into_iter().for_each(warn);
     executed
-}
-
-/// The container's system call filter. A container with a filter never gets a process without it.
-fn filter(config: &ExecConfig, plan_file: &PlanFile) -> Result<Vec<davit_seccomp::Op>> {
-    if !config.has_filter {
-        return Ok(Vec::new());
-    }
-    let filter = InitPlan::read(plan_file)?.filter;
-    match filter.is_empty() {
-        false => Ok(filter),
-        true => Err(Error::new(
-            "plan: is damaged: the container has a system call filter, and it holds none",
-        )),
-    }
 }
 
 /// The process to run: that of `--process`, or the container's own with the changes of the command

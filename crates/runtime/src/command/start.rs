@@ -12,11 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hook::{self, Output};
 use crate::id::Id;
 use crate::notify::{Manager, Proxy};
-use crate::spawn::channel::{InitChannel, InitEvent, PlanSource, protocol_error};
+use crate::spawn::channel::{InitChannel, InitEvent, Performed, protocol_error};
 use crate::state::Process;
 use crate::state::start_fifo;
 use crate::state::{self, Status};
-use crate::state::{ContainerDir, Record, Stage, StateRoot};
+use crate::state::{ContainerDir, Record, StateRoot};
 
 /// Starts a created container, and returns when its program was executed; with `notify`, when the
 /// container has reported that it is ready, or has ended.
@@ -26,7 +26,7 @@ use crate::state::{ContainerDir, Record, Stage, StateRoot};
 pub fn start(root: &StateRoot, id: &Id, notify: Option<&Manager>) -> Result<()> {
     let dir = root.get(id)?;
     let lock = dir.lock(LOCK)?;
-    let mut record = dir.record()?;
+    let record = dir.record()?;
     match Status::recorded(&record)?.0 {
         Status::Created => {}
         status => return Err(Error::new(refusal(status))),
@@ -39,8 +39,7 @@ pub fn start(root: &StateRoot, id: &Id, notify: Option<&Manager>) -> Result<()> 
         ErrorKind::Hook => destroy(root, &dir, &record, error),
         _ => with_oom_hint(error, &record),
     })?;
-    record.stage = Stage::Running;
-    dir.write_record(&record).map_err(|error| stop(&record, error))?;
+    start_fifo::remove(&dir).map_err(|error| stop(&record, error))?;
     poststart(&record).map_err(|error| destroy(root, &dir, &record, error))?;
     // A container that never gets ready can be killed and deleted meanwhile.
     drop(lock);
@@ -90,7 +89,7 @@ fn run_program(dir: &ContainerDir, record: &Record) -> Result<()> {
             status => refusal(status),
         }));
     };
-    follow(dir, channel, record).map_err(|error| match error.kind() {
+    follow(channel, record).map_err(|error| match error.kind() {
         ErrorKind::Hook => error,
         _ => stop(record, error),
     })
@@ -101,10 +100,9 @@ fn stop(record: &Record, error: Error) -> Error {
     error.after_cleanup(delete::kill_and_wait(record))
 }
 
-fn follow(dir: &ContainerDir, channel: Channel, record: &Record) -> Result<()> {
+fn follow(channel: Channel, record: &Record) -> Result<()> {
     let pid = record.init.map_or(0, |init| init.pid);
-    let walked = PlanSource::Kept(dir.clone());
-    let mut channel = InitChannel::new(channel, walked, record.inner_hooks);
+    let mut channel = InitChannel::new(channel, Performed::default(), record.inner_hooks);
     let wait = || {
         channel.await_end(pid)?;
         channel.listen(pid)

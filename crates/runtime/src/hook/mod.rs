@@ -2,6 +2,7 @@
 
 pub(crate) mod hint;
 mod point;
+mod text;
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
@@ -40,12 +41,16 @@ pub struct Hook {
     /// Its field in config.json.
     pub field: String,
     /// The program.
+    #[serde(with = "text")]
     pub path: CString,
     /// Its arguments, the program's name first.
+    #[serde(with = "text::list")]
     pub args: Vec<CString>,
     /// Its environment; nothing is inherited.
+    #[serde(with = "text::list")]
     pub env: Vec<CString>,
     /// Timeout in seconds.
+    #[serde(default)]
     pub timeout: Option<u32>,
 }
 

@@ -175,7 +175,7 @@ impl Parts<'_> {
         stop.needed_if(acts_on_messages, "init needs the runtime on its way");
         stop.needed_if(listener.is_some(), "linux.seccomp.listenerPath");
         let start = stop.mode(self.options.start_at_once);
-        let mut sections = sequence.sections(create_container)?;
+        let mut sections = sequence.sections(create_container, &start)?;
         let confinement = Confinement {
             filter,
             wait: sequence.wait(&start)?,

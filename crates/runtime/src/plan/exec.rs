@@ -3,6 +3,7 @@
 use davit_namespaces::Kind;
 use davit_privileges::affinity::Affinity;
 use davit_privileges::capability;
+use davit_seccomp::StoredFilter;
 use oci_spec::runtime::{LinuxDeviceCgroup, Process};
 use serde::{Deserialize, Serialize};
 
@@ -15,20 +16,23 @@ use crate::error::{Error, Result, Within};
 use crate::host::Host;
 use crate::plan::{InitPlan, Op, Section, Supervision};
 use crate::slot;
-use crate::state::PlanFile;
+use crate::state::{LaterParts, Part, PlanFile};
 
-/// The part of the container's configuration that `exec` and `update` need.
+/// The part of the container's configuration that `exec`, `update` and `mounts` need. It is stored
+/// with names, because another version of davit may read it (docs/state.md).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExecConfig {
-    /// `process` of config.json.
+    /// `process` of config.json; its environment is stored apart.
     #[serde(deserialize_with = "crate::config::file::process")]
     pub process: Process,
     /// `linux.personality`
+    #[serde(default)]
     pub personality: Option<oci_spec::runtime::LinuxPersonality>,
     /// `linux.memoryPolicy`
     #[serde(default)]
     pub memory_policy: Option<oci_spec::runtime::LinuxMemoryPolicy>,
     /// The namespaces in which the container differs from the runtime.
+    #[serde(rename = "namespaces")]
     pub kinds: Vec<Kind>,
     /// Whether its user namespace lets processes set groups.
     pub setgroups: bool,
@@ -41,37 +45,58 @@ pub struct ExecConfig {
     /// `linux.resources.devices`
     #[serde(default)]
     pub devices: Vec<LinuxDeviceCgroup>,
-    /// Whether its plan has a system call filter.
+    /// Its system call filters; the instructions are stored apart.
     #[serde(default)]
-    pub has_filter: bool,
+    pub filters: Vec<StoredFilter>,
 }
 
 impl ExecConfig {
-    /// The bytes for `PlanFile`. The environment, which may be large, is no part of the JSON text:
-    /// JSON looks at each byte.
+    /// The parts of the plan file, with the instructions of these filters. The environment, which
+    /// may be large, is no part of the JSON text: JSON looks at each byte.
     ///
     /// # Errors
     /// A value that JSON cannot hold.
-    pub fn encode(mut self) -> Result<Vec<u8>> {
-        let env = self.process.env_mut().take();
-        let json = serde_json::to_string(&self).map_err(|error| Error::new(error.to_string()))?;
-        postcard::to_stdvec(&(env, json)).map_err(|error| Error::new(error.to_string()))
+    pub(crate) fn encode(mut self, filters: &[davit_seccomp::Op]) -> Result<LaterParts> {
+        let env = self.process.env_mut().take().unwrap_or_default();
+        let mut environ = Vec::with_capacity(env.iter().map(|entry| entry.len() + 1).sum());
+        for entry in env {
+            environ.extend_from_slice(entry.as_bytes());
+            environ.push(0);
+        }
+        let (stored, filter) = StoredFilter::of(filters);
+        self.filters = stored;
+        let config = serde_json::to_vec(&self).map_err(|error| Error::new(error.to_string()))?;
+        Ok(LaterParts { filter, environ, config })
     }
 
     /// The configuration in a container's plan file.
     ///
     /// # Errors
-    /// The file is of another version of davit, or damaged.
+    /// The file is damaged.
     pub(crate) fn read(file: &PlanFile) -> Result<Self> {
-        Self::decode(file.exec_config()).within(|| PlanFile::NAME)
+        Self::decode(file).within(|| PlanFile::NAME)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let (env, json): (_, &str) =
-            postcard::from_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
-        let mut base: Self = from_json(json.as_bytes())?;
-        base.process.set_env(env);
-        Ok(base)
+    fn decode(file: &PlanFile) -> Result<Self> {
+        let mut config: Self = from_json(file.part(Part::Config)?)?;
+        let environ = file.part(Part::Environ)?;
+        let environ = str::from_utf8(environ).map_err(|_| Error::new("is damaged: environ"))?;
+        config.process.set_env(Some(environ.split_terminator('\0').map(str::to_owned).collect()));
+        Ok(config)
+    }
+
+    /// The container's system call filters. A container with a filter never gets a process without
+    /// it.
+    ///
+    /// # Errors
+    /// They are not whole.
+    pub(crate) fn filters(&self, file: &PlanFile) -> Result<Vec<davit_seccomp::Op>> {
+        let restore = || {
+            let instructions = file.part(Part::Filter)?;
+            StoredFilter::restore(&self.filters, instructions)
+                .ok_or_else(|| Error::new("is damaged: the system call filter is not whole"))
+        };
+        restore().within(|| PlanFile::NAME)
     }
 }
 

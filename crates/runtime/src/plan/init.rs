@@ -35,7 +35,7 @@ pub(super) struct InitSequence<'a> {
 
 impl InitSequence<'_> {
     /// The sections up to the confinement, with these createContainer hooks.
-    pub(super) fn sections(&mut self, hooks: Vec<Op>) -> Result<Vec<Section>> {
+    pub(super) fn sections(&mut self, hooks: Vec<Op>, start: &StartMode) -> Result<Vec<Section>> {
         let [outside, build, _] = davit_rootfs::phases(&self.rootfs);
         let enter = self.rootfs.split_off(outside.len() + build.len());
         let build = std::mem::take(&mut self.rootfs);
@@ -61,6 +61,7 @@ impl InitSequence<'_> {
                 process::session(self.process)
                     .into_iter()
                     .chain(process::find(self.process)?)
+                    .chain((*start == StartMode::Immediate).then_some(Op::AwaitIdentity))
                     .collect(),
             ),
         ])

@@ -6,9 +6,8 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, Within};
+use crate::error::{Error, Result};
 use crate::hook::{Hook, HookPoint, OutputSlots};
-use crate::state::PlanFile;
 use crate::trace;
 
 /// The operations of one process on its way into a container.
@@ -128,6 +127,9 @@ pub enum Op {
         /// The paths to try, absolute.
         candidates: Vec<CString>,
     },
+    /// Waits until the runtime has written the identity of init, by which other commands find it.
+    /// Usually that was long ago.
+    AwaitIdentity,
     /// Reports that the container is created, and waits until the runtime has written it down.
     Created,
     /// Waits for `start`; the rest is reported to `start`.
@@ -180,6 +182,16 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The hook that it runs, if it runs one.
+    pub(crate) const fn hook(&self) -> Option<&Hook> {
+        match self {
+            Self::Hook { hook, .. } => Some(hook),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -190,6 +202,7 @@ impl fmt::Display for Op {
             Self::RuntimeHooks => f.write_str("wait for the runtime's hooks"),
             Self::Hook { hook, .. } => hook.fmt(f),
             Self::FindProgram { name, .. } => write!(f, "find {name:?}"),
+            Self::AwaitIdentity => f.write_str("wait until other commands find it"),
             Self::Created => f.write_str("report: created"),
             Self::AwaitStart { .. } => f.write_str("wait for start"),
             Self::ClearParentDeathSignal => f.write_str("outlive the runtime"),
@@ -241,14 +254,5 @@ impl InitPlan {
     #[must_use]
     pub fn lines(&self) -> Vec<Vec<String>> {
         self.sections.iter().map(|section| self.lines_of(section)).collect()
-    }
-
-    /// The plan in a container's plan file.
-    ///
-    /// # Errors
-    /// The file is of another version of davit, or damaged.
-    pub(crate) fn read(file: &PlanFile) -> Result<Self> {
-        let input = InitInput::decode(file.init_input()).within(|| PlanFile::NAME)?;
-        Ok(input.plan)
     }
 }

@@ -1,15 +1,16 @@
 //! The runtime's end of the channel to init.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use davit_protocol::{Channel, Message, ReceiveError, Report};
+use davit_protocol::{Channel, Message, ReceiveError, StartFailure};
+use nix::errno::Errno;
 
-use crate::error::{Error, Result, Within};
-use crate::hook;
+use crate::error::{Error, ErrorKind, Result, Within};
+use crate::hook::{self, HookPoint};
 use crate::plan::InitPlan;
 use crate::spawn::idle_deadline::{CHECK_INTERVAL, IdleDeadline};
-use crate::state::ContainerDir;
 
 /// An event on the channel.
 #[derive(Debug)]
@@ -22,26 +23,26 @@ pub(crate) enum InitEvent {
     Ended,
 }
 
-/// The plan that init performs, from which errors are explained.
-#[derive(Debug)]
-pub(crate) enum PlanSource {
-    /// The plan was made by this command, for a user namespace with these ids.
-    Here(Rc<InitPlan>, davit_rootfs::Ids),
-    /// The plan is in the container's directory, and is read only after a failure.
-    Kept(ContainerDir),
+/// The plan that init performs, from which its failures are explained.
+#[derive(Debug, Default)]
+pub(crate) struct Performed {
+    pub(crate) plan: Rc<InitPlan>,
+    /// The ids of its user namespace.
+    pub(crate) ids: davit_rootfs::Ids,
 }
 
-impl PlanSource {
-    fn explain(&self, report: &Report) -> Error {
-        match self {
-            Self::Here(plan, ids) => plan.explain(report, ids),
-            // Without it, the error has at least the system call and its errno.
-            Self::Kept(dir) => {
-                let plan =
-                    dir.plan_file().and_then(|file| InitPlan::read(&file)).unwrap_or_default();
-                plan.explain(report, &davit_rootfs::Ids::default())
-            }
-        }
+/// The error for the failure of a created container to start. The path of a hook is looked for on
+/// the host here.
+fn start_error(failure: StartFailure) -> Error {
+    let errno = Errno::from_raw(failure.errno);
+    let error = Error::new(failure.message);
+    match CString::new(failure.hook) {
+        Ok(hook) if !hook.is_empty() => error.of_kind(ErrorKind::Hook).hinted(hook::hint::of(
+            HookPoint::StartContainer,
+            errno,
+            &hook,
+        )),
+        _ => error.hinted(Some(failure.hint).filter(|hint| !hint.is_empty())),
     }
 }
 
@@ -49,17 +50,17 @@ impl PlanSource {
 #[derive(Debug)]
 pub(crate) struct InitChannel {
     channel: Channel,
-    walked: PlanSource,
+    performed: Performed,
     executing: bool,
     idle_deadline: IdleDeadline,
 }
 
 impl InitChannel {
     /// The channel to an init that runs this number of hooks.
-    pub(crate) fn new(channel: Channel, walked: PlanSource, hooks: usize) -> Self {
+    pub(crate) fn new(channel: Channel, performed: Performed, hooks: usize) -> Self {
         let hooks = u32::try_from(hooks).unwrap_or(u32::MAX);
         let idle_deadline = IdleDeadline::new(hook::DEFAULT_TIMEOUT.saturating_mul(hooks));
-        Self { channel, walked, executing: false, idle_deadline }
+        Self { channel, performed, executing: false, idle_deadline }
     }
 
     /// The runtime's end.
@@ -100,7 +101,10 @@ impl InitChannel {
                     }
                 }
                 Ok(Some((Message::Executing, _))) => self.executing = true,
-                Ok(Some((Message::Failed(report), _))) => return Err(self.walked.explain(&report)),
+                Ok(Some((Message::Failed(report), _))) => {
+                    return Err(self.performed.plan.explain(&report, &self.performed.ids));
+                }
+                Ok(Some((Message::StartFailed(failure), _))) => return Err(start_error(failure)),
                 Ok(Some((Message::Go, _))) | Err(ReceiveError::Garbage) => {
                     return Err(protocol_error());
                 }
@@ -126,19 +130,13 @@ pub(crate) fn protocol_error() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use davit_protocol::Report;
+
     use super::*;
 
     fn channel() -> (InitChannel, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
-        let plan = InitPlan::default();
-        (
-            InitChannel::new(
-                ours,
-                PlanSource::Here(Rc::new(plan), davit_rootfs::Ids::default()),
-                0,
-            ),
-            theirs,
-        )
+        (InitChannel::new(ours, Performed::default(), 0), theirs)
     }
 
     #[test]

@@ -22,7 +22,7 @@ use davit_sys::process::CArray;
 use davit_sys::trace::operation;
 use nix::errno::Errno;
 
-use self::channel::{InitChannel, PlanSource};
+use self::channel::{InitChannel, Performed};
 use self::cpu_pin::CpuPin;
 use crate::error::{Error, Result, Within};
 use crate::plan::{InitInput, InitPlan, Section, Supervision};
@@ -75,8 +75,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     keep.extend([input.channel, bytes.as_raw_fd()]);
     keep.extend(&plan.preserved);
     let program = self_exe::protected().within(|| "protect davit's own program")?;
-    let source = PlanSource::Here(Rc::clone(&plan), ids(start.id_maps.as_ref()));
-    let channel = InitChannel::new(ours, source, start.supervision.hooks);
+    let performed = Performed { plan: Rc::clone(&plan), ids: ids(start.id_maps.as_ref()) };
+    let channel = InitChannel::new(ours, performed, start.supervision.hooks);
     let cpu_pin = start.supervision.pins_cpu.then(CpuPin::stay).flatten();
     let child = launch(&start, &theirs, channel.end(), &program, (&bytes, length), keep)?;
     // Closed at once: the end of init shows as the end of the channel.

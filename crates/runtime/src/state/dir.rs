@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use davit_sys::OsContext;
 use davit_sys::trace::operation;
@@ -19,7 +19,7 @@ use oci_spec::runtime::LinuxDeviceCgroup;
 use serde::Serialize;
 
 use super::ownership::Untrusted;
-use super::{PlanFile, Process, Record, start_fifo};
+use super::{LaterParts, PlanFile, Process, Record, Stage, start_fifo};
 use crate::config::json::from_json;
 use crate::error::{Error, ErrorKind, Result, Within};
 use crate::id::Id;
@@ -123,6 +123,17 @@ impl ContainerDir {
         fstat(&*self.directory).is_ok_and(|stat| stat.st_nlink > 0)
     }
 
+    /// The time since the last file in it was made or removed.
+    ///
+    /// # Errors
+    /// fstat(2)'s.
+    pub(crate) fn age(&self) -> Result<Duration> {
+        let stat = fstat(&*self.directory).syscall("fstat").within(|| "state directory")?;
+        let changed = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(now.saturating_sub(changed))
+    }
+
     /// Whether the record survives the loss of memory: on a disk it does, in a tmpfs such as /run
     /// it does not.
     ///
@@ -141,11 +152,23 @@ impl ContainerDir {
     /// # Errors
     /// It is missing or damaged.
     pub fn record(&self) -> Result<Record> {
-        let record = self.read(RECORD).and_then(|text| Record::parse(&text)).within(|| RECORD)?;
-        match record.init {
-            Some(_) => Ok(record),
-            None => Ok(Record { init: self.read_init_link()?, ..record }),
+        let mut record =
+            self.read(RECORD).and_then(|text| Record::parse(&text)).within(|| RECORD)?;
+        if record.init.is_none() {
+            record.init = self.read_init_link()?;
         }
+        if record.stage == Stage::Created && start_fifo::is_removed(&*self.directory, "") {
+            record.stage = Stage::Running;
+        }
+        Ok(record)
+    }
+
+    /// What can be read of a record that is damaged or of an unknown format: nothing if another
+    /// user could have written it.
+    pub(crate) fn salvaged_record(&self) -> Record {
+        let record = Record::salvage(&self.read(RECORD).unwrap_or_default(), &self.id);
+        let init = record.init.or_else(|| self.read_init_link().ok().flatten());
+        Record { init, ..record }
     }
 
     /// Writes the identity of init as soon as init exists: other commands find it even if this one
@@ -237,14 +260,14 @@ impl ContainerDir {
         self.replace(DEVICES, rules)
     }
 
-    /// Writes the input of init, and behind it the configuration that `exec` needs. Init gets the
+    /// Writes the input of init, and behind it the parts that later commands need. Init gets the
     /// file open at its beginning: no container can reach it.
     ///
     /// # Errors
     /// Those of open(2), write(2) and rename(2), such as ENOSPC.
-    pub fn write_plan(&self, plan: Vec<u8>, base: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn write_plan(&self, plan: Vec<u8>, later: &LaterParts) -> Result<OwnedFd> {
         let write =
-            || self.write(PlanFile::NAME, &PlanFile::join(plan, base)).within(|| PlanFile::NAME);
+            || self.write(PlanFile::NAME, &PlanFile::join(plan, later)).within(|| PlanFile::NAME);
         operation("record", &"write the plan", write)
     }
 
@@ -253,8 +276,7 @@ impl ContainerDir {
     /// # Errors
     /// It is missing or damaged.
     pub(crate) fn plan_file(&self) -> Result<PlanFile> {
-        let parse = |bytes| PlanFile::parse(bytes).ok_or_else(|| Error::new("is damaged"));
-        self.read(PlanFile::NAME).and_then(parse).within(|| PlanFile::NAME)
+        self.read(PlanFile::NAME).and_then(PlanFile::parse).within(|| PlanFile::NAME)
     }
 
     /// Writes the path of the future cgroup as a symbolic link, which cannot be half written.
@@ -319,15 +341,18 @@ impl ContainerDir {
         &self,
         waited: bool,
     ) -> std::result::Result<(), davit_sys::Error> {
-        let unlink = |name| match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir)
-        {
+        let waited: &[&CStr] =
+            if waited { &[start_fifo::COMMAND, start_fifo::ANSWER] } else { &[] };
+        COMMON_FILES.iter().chain(waited).try_for_each(|name| self.unlink(name))
+    }
+
+    /// Removes a file of the directory, if there is one.
+    pub(super) fn unlink(&self, name: &CStr) -> std::result::Result<(), davit_sys::Error> {
+        match unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
             // A directory with this name is removed later, with all other files.
             Err(Errno::ENOENT | Errno::EISDIR | Errno::EPERM) => Ok(()),
             removed => removed.syscall("unlink"),
-        };
-        let waited: &[&CStr] =
-            if waited { &[start_fifo::COMMAND, start_fifo::ANSWER] } else { &[] };
-        COMMON_FILES.iter().chain(waited).try_for_each(|name| unlink(*name))
+        }
     }
 
     /// Reads a file, after the check of its owner and mode.

@@ -1,18 +1,23 @@
 //! The state of containers on disk: one directory for each, written before anything else is made.
 //!
 //! ```text
-//! ROOT/ID/record.json   the record (record.rs); replaced as a whole
-//! ROOT/ID/plan          the operations of init and what `exec` needs of config.json (plan_file.rs)
+//! ROOT/ID/record.json   the record (record.rs), which only the command that makes the container
+//!                       writes; replaced as a whole
+//! ROOT/ID/plan          the input of init, and what `exec`, `update` and `mounts` need of
+//!                       config.json (plan_file.rs)
 //! ROOT/ID/devices.json  device rules that `update` has added
 //! ROOT/ID/init          a symbolic link whose text is the identity of init, from the moment that
 //!                       init exists: the record has it once the container is created, the record
 //!                       of a `run` never
-//! ROOT/ID/start.fifo    a created container waits here for `start` (start_fifo.rs)
+//! ROOT/ID/start.fifo    a created container waits here for `start`, which removes it
+//!                       (start_fifo.rs)
 //! ROOT/ID/answer.fifo   its answer to `start`
 //! ROOT/ID/notify/       the container's /run/notify, with the socket for `READY=1`
 //! ROOT/ID/cgroup        a symbolic link whose text is the path of the cgroup, for the case that
 //!                       the record is damaged
 //! ```
+//! docs/state.md describes the format, which other versions of davit read.
+//!
 //! The directory itself is the lock (flock(2)): the lock ends with the command that holds it.
 
 mod dir;
@@ -25,14 +30,17 @@ mod report;
 mod root;
 pub(crate) mod start_fifo;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use dir::{ContainerDir, Lock, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 pub(crate) use ownership::our_uid;
-pub(crate) use plan_file::PlanFile;
+pub(crate) use plan_file::{LaterParts, Part, PlanFile};
 pub(crate) use proc_stat::ProcStat;
 pub use process::INIT_NAME;
 pub(crate) use process::{Process, ended_within};
-pub(crate) use record::{Record, RecordSummary, Stage, VERSION};
+pub use record::STATE_FORMAT;
+pub(crate) use record::{Record, RecordSummary, Stage};
 pub(crate) use report::for_hook;
 pub use report::{OCI_VERSION, State};
 pub use root::StateRoot;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::status::is_frozen;
-use super::{Record, RecordSummary, Status, VERSION};
+use super::{Record, RecordSummary, STATE_FORMAT, Stage, Status};
 use crate::error::Result;
 use crate::passwd;
 
@@ -45,7 +45,7 @@ impl State {
     pub fn of(record: &Record) -> Result<Self> {
         let status = Status::of(record)?;
         let summary = RecordSummary {
-            version: record.version,
+            format: record.format,
             id: record.id.to_string(),
             bundle: record.bundle.clone(),
             rootfs: record.rootfs.clone(),
@@ -60,16 +60,22 @@ impl State {
     }
 
     /// The present state of a container whose record is this text; `None` if the text alone is not
-    /// enough.
-    pub(crate) fn of_text(record: &[u8]) -> Option<Self> {
-        let summary: RecordSummary<'_> =
+    /// enough. `is_started`: whether `start` has removed its FIFOs.
+    pub(crate) fn of_text(record: &[u8], is_started: impl FnOnce() -> bool) -> Option<Self> {
+        let mut summary: RecordSummary<'_> =
             serde_json::from_str(std::str::from_utf8(record).ok()?).ok()?;
+        if summary.format != STATE_FORMAT {
+            return None;
+        }
+        if summary.stage == Stage::Created && is_started() {
+            summary.stage = Stage::Running;
+        }
         // If the init link has its init, the record is read as a whole.
         summary.init?;
         let cgroup = || serde_json::from_str(summary.cgroup?.get()).ok();
         let is_frozen = || is_frozen(cgroup().as_ref());
         let (status, _) = Status::seen(summary.stage, summary.init, is_frozen).ok()?;
-        (summary.version == VERSION).then(|| summary.with(status))
+        Some(summary.with(status))
     }
 }
 

@@ -16,6 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::dir::{ContainerDir, NOTIFY_DIRECTORY, RECORD, open_at};
 use super::ownership::{self, Untrusted};
+use super::start_fifo;
 use crate::error::{Error, ErrorKind, Result, Within};
 use crate::host::in_user_namespace;
 use crate::id::Id;
@@ -205,6 +206,12 @@ impl StateRoot {
             removed => removed,
         };
         dir.unlink_common_files(waited).and_then(|()| remove()).within(path)
+    }
+
+    /// Whether a container whose record says "created" has been started since.
+    pub(crate) fn is_started(&self, id: &Id) -> bool {
+        let root = self.open().ok().flatten();
+        root.is_some_and(|root| start_fifo::is_removed(root, id.as_str()))
     }
 
     /// Reads the record of a container into `buffer`, the short way; `None` where it does not fit

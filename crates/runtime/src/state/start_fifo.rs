@@ -1,16 +1,19 @@
-//! The two FIFOs by which a created container waits for `start`.
+//! The two FIFOs by which a created container waits for `start`, which removes them.
 //!
 //! Init opens both before it is confined. What it does from then on is read(2), write(2) and
 //! execve(2): calls that a system call filter hardly ever refuses, and that need no further
 //! descriptor under RLIMIT_NOFILE (decision 0017).
 
-use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use davit_protocol::{Channel, Message};
 use davit_sys::OsContext;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl};
+use nix::sys::stat::fstatat;
 
 use crate::error::{Result, Within};
 use crate::state::ContainerDir;
@@ -35,6 +38,21 @@ pub(crate) fn create(dir: &ContainerDir) -> Result<(OwnedFd, OwnedFd)> {
     };
     let named = |name: &CStr| open(name).within(|| name.to_string_lossy().into_owned());
     Ok((named(COMMAND)?, named(ANSWER)?))
+}
+
+/// Removes both: the container has been started.
+///
+/// # Errors
+/// unlink(2)'s.
+pub(crate) fn remove(dir: &ContainerDir) -> Result<()> {
+    [COMMAND, ANSWER].into_iter().try_for_each(|name| dir.unlink(name)).within(|| "start")
+}
+
+/// Whether the FIFO of the command is gone from the container's directory, which is at `path` below
+/// `directory`.
+pub(crate) fn is_removed(directory: impl AsFd, path: &str) -> bool {
+    let fifo = Path::new(path).join(OsStr::from_bytes(COMMAND.to_bytes()));
+    fstatat(directory, &fifo, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT)
 }
 
 /// Tells init to go on; returns the channel for its answer, or `None` if no init waits.
