@@ -15,8 +15,8 @@ MAN := $(PREFIX)/share/man/man8
 COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions/davit \
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
-.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain upgrade-test test-fresh faults fuzz engines bench bench-exact profile release \
-	conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
+.PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain upgrade-test test-fresh \
+	dist test-dist faults fuzz engines bench bench-exact profile release conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
 
@@ -38,7 +38,9 @@ target/davit: $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml C
 
 ## install: installs davit, its manual and completions, and podman's configuration for it
 install: target/davit
-	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit
+	@# By rename: a container that starts meanwhile gets the old one or the new one.
+	install -D -m 0755 target/davit $(DESTDIR)$(PREFIX)/bin/davit.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/davit.new $(DESTDIR)$(PREFIX)/bin/davit
 	install -d $(DESTDIR)$(MAN) $(dir $(COMPLETIONS))
 	target/davit man > $(DESTDIR)$(MAN)/davit.8
 	for command in $$(target/davit man --list); do \
@@ -54,8 +56,6 @@ install: target/davit
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/davit $(DESTDIR)$(MAN)/davit.8 $(DESTDIR)$(MAN)/davit-*.8 $(COMPLETIONS) \
 		$(DESTDIR)/etc/containers/containers.conf.d/50-davit.conf
-
-.PHONY: dist test-dist
 
 ## dist: makes the artifacts of a release in target/dist: tarball, .deb, .rpm, source and crates, SBOM, SHA256SUMS
 dist: build
