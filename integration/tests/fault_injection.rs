@@ -89,6 +89,14 @@ fn stopped(c: &Container) {
     c.until_status("stopped");
 }
 
+/// Stopped, and without a cgroup, as after the end of a systemd scope.
+fn abandoned(c: &Container) {
+    stopped(c);
+    for cgroup in leftovers::cgroups(&c.id) {
+        let _ = fs::remove_dir(cgroup);
+    }
+}
+
 /// A container with something of everything that confines.
 fn container() -> Container {
     Container::new(&["sleep", "100"]).with(|c| {
@@ -415,6 +423,17 @@ cases! {
             // strace may not have ended yet.
             let left: Vec<_> = left.filter(|left| !left.contains("strace")).collect();
             (!left.is_empty()).then(|| format!("{left:?}"))
+        },
+    };
+    fn gc() => Case {
+        before: abandoned,
+        arguments: |_| words(&["gc", "--yes"]),
+        makes: false,
+        code: 1,
+        said: |c, _| {
+            let out = fs::read_to_string(c.path("out")).unwrap_or_default();
+            let left = c.leftovers();
+            (out.contains(": deleted") && !left.is_empty()).then(|| format!("{out}: {left:?}"))
         },
     };
     fn pause() => Case {
