@@ -146,7 +146,8 @@ fn delete_by_force_without_the_lock() {
     systemd!();
     for stopped in [false, true] {
         let c = sleeper().with(|c| {
-            let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "1000"] });
+            // Longer than `delete` waits for the lock; `run` waits for its end.
+            let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "5"] });
             c["hooks"] = json!({ "createRuntime": [hook] });
         });
         let run = c.run_call(&[]).spawn();
