@@ -29,6 +29,7 @@ pub mod host;
 pub mod image;
 pub mod leftovers;
 pub mod limits;
+pub mod plan_parts;
 pub mod podman;
 pub mod probe;
 pub mod rootfs;

@@ -336,17 +336,27 @@ fn exec_refuses_a_plan_without_the_filter() {
     filtered.create().start();
     plain.create().start();
     let file = |c: &Container| c.state_root().join(&c.id).join("plan");
-    let halves = |c: &Container| {
-        let bytes = fs::read(file(c)).expect("plan");
-        let (rest, length) = bytes.split_at(bytes.len() - 8);
-        let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;
-        let (plan, base) = rest.split_at(length);
-        (plan.to_vec(), base.to_vec())
+    let filter_of = |c: &Container| {
+        let parts = plan_parts::read(&file(c));
+        parts.into_iter().find(|(name, _)| name == "filter").expect("the part").1
     };
-    let (plan, (_, base)) = (halves(&plain).0, halves(&filtered));
-    let length = (plan.len() as u64).to_le_bytes();
-    fs::write(file(&filtered), [plan, base, length.to_vec()].concat()).expect("write");
-    filtered.exec(&["true"]).refuses(&["plan", "filter"]);
+    let whole = plan_parts::read(&file(&filtered));
+    let instructions = filter_of(&filtered);
+    assert!(!instructions.is_empty() && filter_of(&plain).is_empty());
+    let half = instructions[..instructions.len() - 8].to_vec();
+    for other in [filter_of(&plain), half, [instructions.clone(), instructions].concat()] {
+        let mut parts = whole.clone();
+        parts.iter_mut().filter(|(name, _)| name == "filter").for_each(|(_, part)| {
+            part.clone_from(&other);
+        });
+        plan_parts::write(&file(&filtered), &parts);
+        filtered.exec(&["true"]).refuses(&["plan", "filter is not whole"]);
+    }
+    let without: Vec<_> = whole.iter().filter(|(name, _)| name != "filter").cloned().collect();
+    plan_parts::write(&file(&filtered), &without);
+    filtered.exec(&["true"]).refuses(&["plan", "part Filter is missing"]);
+    plan_parts::write(&file(&filtered), &whole);
+    filtered.exec(&["true"]).ok();
     plain.exec(&["true"]).ok();
 }
 
