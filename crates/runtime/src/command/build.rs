@@ -217,8 +217,11 @@ impl<'a> ContainerBuilder<'a> {
         let init = self.init.insert(init);
         self.identity.set(Some(write_init_link(&self.dir, &init.pidfd, init.pid)?));
         if self.plan.start == StartMode::Immediate {
-            // Init may have failed already: its report says why.
-            let _ = init.go();
+            match init.go() {
+                // Init has failed already: its report says why.
+                Err(error) if error.is_os(Errno::EPIPE) || error.is_os(Errno::ECONNRESET) => {}
+                told => told?,
+            }
         }
         Ok(init.pid.as_raw())
     }
