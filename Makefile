@@ -16,7 +16,7 @@ COMPLETIONS := $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completion
 	zsh/site-functions/_davit fish/vendor_completions.d/davit.fish)
 
 .PHONY: all toolchain musl build install uninstall demo test skips unit integration test-plain upgrade-test test-fresh \
-	dist test-dist faults fuzz engines bench bench-exact profile release conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
+	dist test-dist faults fuzz engines bench bench-exact profile link-order conformance conformance-vm vm test-vm test-vm-engines lint fmt deps clean help
 
 all: build
 
@@ -33,7 +33,7 @@ build: toolchain
 	@CARGO="$(CARGO)" contrib/build.sh
 
 # What is built stays as it is: root's PATH may have another Rust than the user's, or none.
-target/davit: $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock contrib/link.ld
+target/davit: $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock contrib/link.ld contrib/link-order.ld
 	@$(MAKE) --no-print-directory build
 
 ## install: installs davit, its manual and completions, and podman's configuration for it
@@ -136,11 +136,13 @@ profile: build
 	@bench/setup.sh
 	@bench/profile.sh
 
-## release: the same as build, with the functions in the order of a trace of the common commands (as root)
-release: build
+## link-order: makes contrib/link-order.ld, the order of functions in the binary, from a trace of the common commands
+##   (as root), and builds with it
+link-order: build
 	@bench/setup.sh programs
 	@bench/profile.sh order
-	LINK_ORDER=$$(realpath $${CARGO_TARGET_DIR:-target}/link-order.ld) CARGO="$(CARGO)" contrib/build.sh
+	cp $${CARGO_TARGET_DIR:-target}/link-order.ld contrib/link-order.ld
+	CARGO="$(CARGO)" contrib/build.sh
 
 ## conformance: runs opencontainers/runtime-tools against RUNTIME, or several: RUNTIME="davit crun runc" (as root)
 conformance: build

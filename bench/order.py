@@ -2,7 +2,7 @@
 """Prints a linker script that places the functions which common commands execute next to each other.
 
 order.py BINARY MAP STEPS BUNDLE ROOT, where MAP is what the linker wrote of BINARY, STEPS is steps.c compiled, and
-BUNDLE can be run here. See `make release`.
+BUNDLE can be run here. See `make link-order`.
 """
 import bisect
 import re

@@ -11,10 +11,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=DAVIT_COMMIT");
     // cargo does not know the files that the linker reads.
     println!("cargo:rerun-if-changed=../../contrib/link.ld");
-    println!("cargo:rerun-if-env-changed=LINK_ORDER");
-    if let Ok(order) = std::env::var("LINK_ORDER") {
-        println!("cargo:rerun-if-changed={order}");
-    }
+    println!("cargo:rerun-if-changed=../../contrib/link-order.ld");
     // In a work tree of its own these are not below .git.
     let paths = git(&["rev-parse", "--git-path", "HEAD", "--git-path", "refs/heads"]);
     for path in paths.unwrap_or_default().lines() {
