@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::status::is_frozen;
-use super::{Record, RecordSummary, STATE_FORMAT, Stage, Status};
+use super::{Record, RecordSummary, STATE_FORMAT, Status};
 use crate::error::Result;
 use crate::passwd;
 
@@ -62,19 +62,17 @@ impl State {
     /// The present state of a container whose record is this text; `None` if the text alone is not
     /// enough. `is_started`: whether `start` has removed its FIFOs.
     pub(crate) fn of_text(record: &[u8], is_started: impl FnOnce() -> bool) -> Option<Self> {
-        let mut summary: RecordSummary<'_> =
+        let summary: RecordSummary<'_> =
             serde_json::from_str(std::str::from_utf8(record).ok()?).ok()?;
         if summary.format != STATE_FORMAT {
             return None;
-        }
-        if summary.stage == Stage::Created && is_started() {
-            summary.stage = Stage::Running;
         }
         // If the init link has its init, the record is read as a whole.
         summary.init?;
         let cgroup = || serde_json::from_str(summary.cgroup?.get()).ok();
         let is_frozen = || is_frozen(cgroup().as_ref());
-        let (status, _) = Status::seen(summary.stage, summary.init, is_frozen).ok()?;
+        let (stage, init) = (summary.stage, summary.init);
+        let (status, _) = Status::seen(stage, init, is_started, is_frozen).ok()?;
         Some(summary.with(status))
     }
 }

@@ -62,7 +62,8 @@ impl Status {
     /// # Errors
     /// As [`Status::of`].
     pub(crate) fn look(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
-        Self::seen(record.stage, record.init, || is_frozen(record.cgroup.as_ref()))
+        // The stage was compared with the FIFOs when the record was read.
+        Self::seen(record.stage, record.init, || false, || is_frozen(record.cgroup.as_ref()))
     }
 
     /// As [`Status::look`], but without the effect of a `start` that was killed after it told init
@@ -74,12 +75,15 @@ impl Status {
         Self::written(record.stage, record.init, || is_frozen(record.cgroup.as_ref()))
     }
 
+    /// `is_started`: whether `start` has removed the FIFOs of a created container.
     pub(super) fn seen(
         stage: Stage,
         init: Option<Process>,
+        is_started: impl FnOnce() -> bool,
         is_frozen: impl FnOnce() -> bool,
     ) -> Result<(Self, Option<OwnedFd>)> {
         match (Self::written(stage, init, is_frozen)?, init) {
+            ((Self::Created, handle), Some(_)) if is_started() => Ok((Self::Running, handle)),
             ((Self::Created, handle), Some(init))
                 if init.name().as_deref() != Some(WAITING_NAME) =>
             {
