@@ -185,7 +185,7 @@ pub(super) fn poststop(record: &Record) {
 /// Without its cgroup in the record, the cgroup link leads to it; if that is damaged too, there is
 /// nothing to kill but init.
 fn delete_unreadable(root: &StateRoot, dir: &ContainerDir, error: &Error) -> Result<()> {
-    let mut record = dir.salvaged_record();
+    let record = with_linked_cgroup(dir.salvaged_record(), dir)?;
     let told = match error.kind() {
         ErrorKind::StateFormat => format!("its state has an unknown format ({error})"),
         _ => format!("its record was damaged ({error})"),
@@ -194,15 +194,20 @@ fn delete_unreadable(root: &StateRoot, dir: &ContainerDir, error: &Error) -> Res
         0 => format!("{told}: poststop hooks, if it has any, did not run"),
         count => format!("{told}: it is deleted with its {count} poststop hooks"),
     });
-    if record.cgroup.is_none() && !record.is_of_another_boot() {
-        record.cgroup = linked_cgroup(dir)?;
-    }
     let status = Status::of(&record)?;
     remove(root, dir, &record, status)
 }
 
-/// The cgroup to which the link in the container's directory leads.
-pub(super) fn linked_cgroup(dir: &ContainerDir) -> Result<Option<davit_cgroups::Cgroup>> {
+/// The record with the cgroup to which the link in the container's directory leads, if it names
+/// none itself. After a boot another container may have that cgroup.
+pub(super) fn with_linked_cgroup(record: Record, dir: &ContainerDir) -> Result<Record> {
+    if record.cgroup.is_some() || record.is_of_another_boot() {
+        return Ok(record);
+    }
+    Ok(Record { cgroup: linked_cgroup(dir)?, ..record })
+}
+
+fn linked_cgroup(dir: &ContainerDir) -> Result<Option<davit_cgroups::Cgroup>> {
     match dir.read_cgroup_link() {
         Ok(None) => Ok(None),
         Ok(Some(path)) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::delete::{delete_locked, linked_cgroup};
+use super::delete::{delete_locked, with_linked_cgroup};
 use crate::error::{ErrorKind, Result};
 use crate::id::Id;
 use crate::state::{ContainerDir, Record, StateRoot};
@@ -50,7 +50,7 @@ pub fn gc(root: &StateRoot, remove: bool) -> Result<Vec<Leftover>> {
 
 /// Why nothing of a container runs; `None` if something may.
 fn reason(dir: &ContainerDir) -> Result<Option<String>> {
-    let (mut record, reason) = match dir.record() {
+    let (record, reason) = match dir.record() {
         Ok(record) => (record, "stopped, and its cgroup is gone".to_owned()),
         // A command may have made the directory just now, and not locked it yet.
         Err(_) if dir.age()? < SETTLED => return Ok(None),
@@ -59,10 +59,7 @@ fn reason(dir: &ContainerDir) -> Result<Option<String>> {
     if record.is_of_another_boot() {
         return Ok(Some("of an earlier boot".to_owned()));
     }
-    if record.cgroup.is_none() {
-        record.cgroup = linked_cgroup(dir)?;
-    }
-    Ok(is_gone(&record).then_some(reason))
+    Ok(is_gone(&with_linked_cgroup(record, dir)?).then_some(reason))
 }
 
 fn is_gone(record: &Record) -> bool {

@@ -11,6 +11,9 @@ const END: &[u8; 8] = b"davit1\0\n";
 /// The number of bytes of a name in the table.
 const NAME: usize = 8;
 
+/// The number of bytes of an entry of the table: a name and a length.
+const ENTRY: usize = NAME + size_of::<u64>();
+
 /// A part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -71,7 +74,8 @@ impl PlanFile {
             bytes.extend_from_slice(content);
         }
         bytes.extend_from_slice(&table);
-        bytes.extend_from_slice(&4u64.to_le_bytes());
+        let count = u64::try_from(table.len() / ENTRY).unwrap_or(u64::MAX);
+        bytes.extend_from_slice(&count.to_le_bytes());
         bytes.extend_from_slice(END);
         bytes
     }
@@ -101,11 +105,11 @@ fn table(bytes: &[u8]) -> Option<Vec<([u8; NAME], Range<usize>)>> {
     let rest = bytes.strip_suffix(END)?;
     let (rest, count) = rest.split_last_chunk()?;
     let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-    let table = rest.len().checked_sub(count.checked_mul(NAME + size_of::<u64>())?)?;
+    let table = rest.len().checked_sub(count.checked_mul(ENTRY)?)?;
     let (content, table) = rest.split_at_checked(table)?;
     let mut parts = Vec::with_capacity(count);
     let mut end = 0usize;
-    for entry in table.chunks(NAME + size_of::<u64>()) {
+    for entry in table.chunks(ENTRY) {
         let (name, length) = entry.split_first_chunk()?;
         let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
         let start = end;
