@@ -233,7 +233,7 @@ fn gc_leaves_what_runs_waits_or_is_being_made() {
     Call::new(&["touch", "-d", "1 minute ago", &c.path("state/made")].map(str::to_owned), c.dir())
         .done()
         .ok();
-    let out = c.call(&["gc", "--yes"]).done().warns(&["record was damaged"]).out;
+    let out = c.call(&["gc", "--yes"]).done().ok().out;
     assert!(out.starts_with("made: deleted (damaged: record.json: "), "{out}");
     assert!(!made.exists());
 }

@@ -101,6 +101,32 @@ fn until_creating(c: &Container) {
     assert_eq!(state["status"], "creating", "{state}");
 }
 
+/// A process is "creating" from its first instant on, however late it gets to execute init: here it
+/// waits for its id maps before that.
+#[test]
+fn a_process_that_has_not_executed_init_is_creating() {
+    davit_only!("runc and crun have no state of it yet");
+    skip_if!(fixture::missing(&["strace"]));
+    let c = slow(1000).with(|c| config::set_userns(c, 100_000, 65536));
+    let trace = c.path("trace");
+    let delay = "inject=execveat:delay_enter=500000";
+    let strace = ["strace", "-f", "-qq", "-o", &trace, "-e", "trace=execveat", "-e", delay];
+    let run = c.through_with_bundle(&strace, "run", &[]).spawn();
+    let delayed = || fs::read_to_string(&trace).is_ok_and(|trace| trace.contains("DELAYED"));
+    within(Duration::from_secs(10), || {
+        let state = c.call(&["state", &c.id]).done();
+        if state.code == 0 {
+            assert_eq!(state.json()["status"], "creating", "{state:?}");
+        }
+        delayed().then_some(())
+    })
+    .expect("an execveat that was delayed");
+    until_creating(&c);
+    c.call(&["delete", "--force", &c.id]).done().ok();
+    run.wait().fails();
+    c.assert_nothing_left();
+}
+
 #[test]
 fn a_run_that_hangs_can_be_seen_killed_and_deleted() {
     davit_only!("runc and crun have no state of it yet");

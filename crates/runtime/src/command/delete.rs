@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use davit_sys::trace::operation;
+use nix::errno::Errno;
 
 use super::{Created, LOCK, kill};
 use crate::config::annotations::hook_output;
@@ -186,14 +187,18 @@ pub(super) fn poststop(record: &Record) {
 /// nothing to kill but init.
 fn delete_unreadable(root: &StateRoot, dir: &ContainerDir, error: &Error) -> Result<()> {
     let record = with_linked_cgroup(dir.salvaged_record(), dir)?;
-    let told = match error.kind() {
-        ErrorKind::StateFormat => format!("its state has an unknown format ({error})"),
-        _ => format!("its record was damaged ({error})"),
-    };
-    warn(match record.poststop.len() {
-        0 => format!("{told}: poststop hooks, if it has any, did not run"),
-        count => format!("{told}: it is deleted with its {count} poststop hooks"),
-    });
+    // A record is written before the plan and removed after it: without both, no hook has run yet,
+    // or another command has run the poststop hooks and is about to remove the rest.
+    if !error.is_os(Errno::ENOENT) || dir.has_plan() {
+        let told = match error.kind() {
+            ErrorKind::StateFormat => format!("its state has an unknown format ({error})"),
+            _ => format!("its record was damaged ({error})"),
+        };
+        warn(match record.poststop.len() {
+            0 => format!("{told}: poststop hooks, if it has any, did not run"),
+            count => format!("{told}: it is deleted with its {count} poststop hooks"),
+        });
+    }
     let status = Status::of(&record)?;
     remove(root, dir, &record, status)
 }

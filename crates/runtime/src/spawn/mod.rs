@@ -26,7 +26,7 @@ use self::channel::{InitChannel, Performed};
 use self::cpu_pin::CpuPin;
 use crate::error::{Error, Result, Within};
 use crate::plan::{InitInput, InitPlan, Section, Supervision};
-use crate::state::INIT_NAME;
+use crate::state::{INIT_NAME, LAUNCH_NAME};
 use crate::trace::{self, CLONE};
 
 pub(crate) use started::{Events, NoEvents, WriteIdMaps};
@@ -78,6 +78,9 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Started> {
     let performed = Performed { plan: Rc::clone(&plan), ids: ids(start.id_maps.as_ref()) };
     let channel = InitChannel::new(ours, performed, start.supervision.hooks);
     let cpu_pin = start.supervision.pins_cpu.then(CpuPin::stay).flatten();
+    if !start.is_further {
+        davit_sys::process::set_name(LAUNCH_NAME)?;
+    }
     let child = launch(&start, &theirs, channel.end(), &program, (&bytes, length), keep)?;
     // Closed at once: the end of init shows as the end of the channel.
     drop((theirs, bytes));

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use davit_sys::OsContext;
 use davit_sys::trace::operation;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat, renameat};
-use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, mkfifoat, symlinkat, unlinkat};
 use oci_spec::runtime::LinuxDeviceCgroup;
@@ -269,6 +269,11 @@ impl ContainerDir {
         let write =
             || self.write(PlanFile::NAME, &PlanFile::join(plan, later)).within(|| PlanFile::NAME);
         operation("record", &"write the plan", write)
+    }
+
+    /// Whether the file that [`ContainerDir::write_plan`] writes is there.
+    pub(crate) fn has_plan(&self) -> bool {
+        fstatat(&*self.directory, PlanFile::NAME, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Reads the file that [`ContainerDir::write_plan`] wrote.

@@ -38,7 +38,7 @@ pub(crate) use ownership::our_uid;
 pub(crate) use plan_file::{LaterParts, Part, PlanFile};
 pub(crate) use proc_stat::ProcStat;
 pub use process::INIT_NAME;
-pub(crate) use process::{Process, ended_within};
+pub(crate) use process::{LAUNCH_NAME, Process, ended_within};
 pub use record::STATE_FORMAT;
 pub(crate) use record::{Record, RecordSummary, Stage};
 pub(crate) use report::for_hook;

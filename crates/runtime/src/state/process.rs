@@ -10,6 +10,7 @@
 //!   was reset to a snapshot: the boot id stays the same, and the disk may be newer than the
 //!   memory.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -27,6 +28,9 @@ use crate::error::{Error, Result};
 
 /// The first argument of init, which shows it in `ps`, and to `main`.
 pub const INIT_NAME: &str = "davit:init";
+
+/// The name of the runtime from the moment on when it makes init, which inherits it.
+pub(crate) const LAUNCH_NAME: &CStr = c"davit:launch";
 
 /// A pid, and the identity that distinguishes its process from all others that had the pid or will
 /// have it.
@@ -182,14 +186,19 @@ impl Process {
         Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
     }
 
-    /// Whether the process that has the pid now still executes davit's init, and not the user's
-    /// program: its name shows it, or between its exec and its first operation its arguments.
+    /// Whether the process that has the pid now is davit's init, and not the user's program yet:
+    /// its name shows it, which the runtime has when it makes the process ([`LAUNCH_NAME`]), or
+    /// between its execve(2) and its first operation its arguments.
     #[must_use]
     pub fn is_init(&self) -> bool {
+        if self.name().is_some_and(|name| name.starts_with("davit:")) {
+            return true;
+        }
         let arguments =
-            || davit_sys::file::read_record(format!("/proc/{}/cmdline", self.pid).as_str()).ok();
-        self.name().is_some_and(|name| name.starts_with("davit:"))
-            || arguments().is_some_and(|text| text.starts_with(INIT_NAME.as_bytes()))
+            davit_sys::file::read_record(format!("/proc/{}/cmdline", self.pid).as_str());
+        arguments.is_ok_and(|arguments| {
+            shows_init(&arguments, || ProcStat::of(self.pid).map(|stat| stat.state))
+        })
     }
 
     /// Whether it has not ended, as far as the kernel shows.
@@ -226,6 +235,14 @@ impl Process {
     }
 }
 
+/// Whether these arguments (proc(5), cmdline) are those of init. A process has none while it is
+/// executing init: execve(2) replaces the memory first and fills in the addresses of the arguments
+/// later. A program has none once its main thread has ended before the others.
+fn shows_init(arguments: &[u8], state: impl FnOnce() -> Option<char>) -> bool {
+    arguments.starts_with(INIT_NAME.as_bytes())
+        || (arguments.is_empty() && state().is_some_and(|state| !matches!(state, 'Z' | 'X')))
+}
+
 /// Whether the process behind `pidfd` ends within `timeout`.
 ///
 /// # Errors
@@ -260,6 +277,15 @@ mod tests {
             assert!(!stranger.is_alive(), "{stranger:?}");
             assert!(stranger.pidfd().unwrap().is_none());
         }
+    }
+
+    #[test]
+    fn one_that_is_executing_init_has_no_arguments_yet() {
+        assert!(shows_init(b"davit:init\x003\x00900\0", || None));
+        assert!(shows_init(b"", || Some('R')) && shows_init(b"", || Some('D')));
+        // The main thread of a program has ended, other threads have not.
+        assert!(!shows_init(b"", || Some('Z')));
+        assert!(!shows_init(b"", || None) && !shows_init(b"sleep\x009\0", || Some('S')));
     }
 
     #[test]
