@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -131,17 +132,21 @@ fn raw(fd: BorrowedFd<'_>) -> u32 {
 }
 
 /// BPF_PROG_LOAD. The verifier fails with `EAGAIN` if a signal is pending, which is delivered on
-/// return, so another attempt succeeds. The number of attempts is limited in case signals keep
+/// return, so another attempt succeeds. The time for attempts is limited in case signals keep
 /// arriving.
 fn load(attr: &mut Load, call: &'static str) -> Result<libc::c_long, Error> {
-    const MAX_ATTEMPTS: usize = 16;
-    for _ in 1..MAX_ATTEMPTS {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let mut deadline = None;
+    loop {
         match bpf(BPF_PROG_LOAD, attr, call) {
-            Err(error) if error.errno == Errno::EAGAIN => {}
+            Err(error) if error.errno == Errno::EAGAIN => {
+                if Instant::now() >= *deadline.get_or_insert_with(|| Instant::now() + TIMEOUT) {
+                    return Err(error);
+                }
+            }
             result => return result,
         }
     }
-    bpf(BPF_PROG_LOAD, attr, call)
 }
 
 /// Loads a filter of type `BPF_PROG_TYPE_CGROUP_DEVICE` (Linux 4.15). See bpf(2). Its name may have
@@ -306,7 +311,6 @@ pub fn is_device_filter(program: BorrowedFd<'_>, expected: &[Instruction]) -> Re
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
 
     use super::*;
 
