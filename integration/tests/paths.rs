@@ -1,7 +1,9 @@
-//! `linux.maskedPaths` and `linux.readonlyPaths`.
+//! `linux.maskedPaths` and `linux.readonlyPaths`, and the paths of what is made in the container.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
+use integration::config::add_mount;
 use integration::*;
 
 fn masked(script: &str, paths: &Value) -> Container {
@@ -135,4 +137,30 @@ fn a_path_given_twice_is_mounted_once() {
         c["linux"]["readonlyPaths"] = json!(["/proc/sys", "/proc/sys", "/proc/../proc/sys"]);
     });
     assert_eq!(c.run().ok().out, "1\n1\n");
+}
+
+/// Several destinations have one directory, which is not looked up again: not even where a later
+/// mount covers it, or a link leads to it under another name.
+#[test]
+fn what_is_made_is_made_in_the_topmost_mount() {
+    spec!();
+    let script = "ls /cover /other; stat -c %F /cover/late /dev/null /dev/one /dev/two";
+    let c = Container::sh(script).with_files(|root| {
+        fs::create_dir(root.join("cover")).expect("mkdir");
+        symlink("cover", root.join("other")).expect("symlink");
+    });
+    let c = c.with(|c| {
+        for place in ["/dev/one", "/cover/early", "/cover", "/cover/late", "/dev/two"] {
+            add_mount(c, place, "tmpfs", "tmpfs", &[]);
+        }
+        // Under its other name the directory is covered once more.
+        for place in ["/cover/hidden", "/other", "/cover/late"] {
+            add_mount(c, place, "tmpfs", "tmpfs", &[]);
+        }
+    });
+    let directory = "directory\n";
+    let expected = format!(
+        "/cover:\nlate\n\n/other:\nlate\n{directory}character special file\n{directory}{directory}"
+    );
+    assert_eq!(c.run().ok().out, expected);
 }

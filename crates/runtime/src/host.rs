@@ -10,6 +10,7 @@ use davit_namespaces::MapWriter;
 use davit_namespaces::net_devices::{self, Device};
 use davit_privileges::SecurityModules;
 use davit_sys::Slots;
+use davit_sys::process::Status;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, lstat};
 use oci_spec::runtime::{Process, Spec};
@@ -99,14 +100,8 @@ impl Host {
             true => OurCgroups::default(),
             false => OurCgroups(text("/proc/self/cgroup")?),
         };
-        Ok(Self {
-            uid,
-            in_user_namespace,
-            permitted: davit_sys::capability::get()?.permitted,
-            setgroups,
-            ignored_signals: davit_sys::process::ignored_signals()?,
-            cgroups,
-        })
+        let Status { ignored_signals, permitted } = Status::read()?;
+        Ok(Self { uid, in_user_namespace, permitted, setgroups, ignored_signals, cgroups })
     }
 
     /// Whether it may mount, and make namespaces without a user namespace.

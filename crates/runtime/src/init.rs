@@ -26,6 +26,7 @@ use nix::unistd::{chdir, fchdir, setsid};
 
 use crate::hook::HookPoint;
 use crate::passwd;
+use crate::plan::hint::NOT_EXECUTABLE;
 use crate::plan::{InitInput, InitPlan, Op, Section};
 use crate::trace;
 
@@ -432,6 +433,7 @@ const fn is_directory(file: &FileStat) -> bool {
 /// process.
 fn not_permitted(path: &CStr, file: nix::Result<FileStat>) -> String {
     match file {
+        Ok(FileStat { st_mode: mode, .. }) if mode & 0o111 == 0 => NOT_EXECUTABLE.to_owned(),
         Ok(FileStat { st_mode: mode, .. }) if mode & 0o111 == 0o111 => format!(
             "{path:?} is executable for all users: it is on a mount with noexec, or its interpreter cannot be executed"
         ),

@@ -205,20 +205,36 @@ pub fn set_uid(uid: libc::uid_t) -> Result<(), Error> {
     check("setresuid", unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// The signals that this process ignores, as a mask (proc(5), `SigIgn`): signal 1 is its lowest
-/// bit.
-///
-/// # Errors
-/// /proc is not mounted.
-pub fn ignored_signals() -> Result<u64, Error> {
-    let status = crate::file::read_record("/proc/self/status")?;
-    let text = String::from_utf8_lossy(&status);
-    let mask = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or(Error::new("read /proc/self/status", nix::errno::Errno::EINVAL))
+/// What /proc/self/status says of this process (proc_pid_status(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The signals that it ignores, as a mask: signal 1 is its lowest bit.
+    pub ignored_signals: u64,
+    /// Its permitted capabilities, as a mask.
+    pub permitted: u64,
 }
 
-/// Resets the signals of `ignored`, a mask as in [`ignored_signals`], to their default action, and
+impl Status {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub fn read() -> Result<Self, Error> {
+        let status = crate::file::read_record("/proc/self/status")?;
+        Self::parse(&String::from_utf8_lossy(&status))
+            .ok_or(Error::new("read /proc/self/status", nix::errno::Errno::EINVAL))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mask = |field: &str| {
+            let mask = text.lines().find_map(|line| line.strip_prefix(field))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        };
+        Some(Self { ignored_signals: mask("SigIgn:")?, permitted: mask("CapPrm:")? })
+    }
+}
+
+/// Resets the signals of `ignored`, a mask as in [`Status`], to their default action, and
 /// unblocks all signals.
 ///
 /// # Errors
@@ -329,4 +345,19 @@ pub fn set_domain_name(name: &CStr) -> Result<(), Error> {
     // SAFETY: pointer and length are of one terminated string.
     let ret = unsafe { libc::setdomainname(name.as_ptr(), name.to_bytes().len()) };
     check("setdomainname", ret.into()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_read_by_its_fields() {
+        let text = "Name:\tSigIgn: 1\nSigIgn:\t0000000001001000\nCapPrm:\t000001ffffffffff\n";
+        let expected = Status { ignored_signals: 0x100_1000, permitted: 0x1ff_ffff_ffff };
+        assert_eq!(Status::parse(text), Some(expected));
+        assert_eq!(Status::parse("CapPrm:\t0\n"), None);
+        assert_eq!(Status::parse("SigIgn:\tx\nCapPrm:\t0\n"), None);
+        assert!(Status::read().is_ok());
+    }
 }

@@ -17,7 +17,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::fchdir;
 
 use super::log::Log;
-use super::resolve::{Destination, FileKind, destination};
+use super::resolve::{Destination, FileKind};
 use super::{Context, WRONG_PHASE, copy, filesystem, overlay};
 use crate::op::{Action, Change, ClassicMount, Filesystem, FsOption, Target};
 
@@ -53,6 +53,7 @@ impl Context {
     /// umount2(2) takes a path, so this is a name in the working directory, without following
     /// links.
     fn unmount(&mut self, target: &Target) -> Result<(), Error> {
+        self.last_directory.clear();
         let path = Path::new(OsStr::from_bytes(target.path.as_bytes()));
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new("umount2", Errno::EBUSY));
@@ -62,19 +63,18 @@ impl Context {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let parent = open_in_root(self.root()?, &parent, flags, Links::Refuse)?;
         fchdir(&parent).syscall("fchdir")?;
-        self.cwd_in_container = true;
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         umount2(name, flags).syscall("umount2")
     }
 
     fn attach_tree(
-        &self,
+        &mut self,
         tree: BorrowedFd<'_>,
         target: &Target,
         changes: &[Change],
     ) -> Result<(), Error> {
         let missing = || Ok(if is_directory(tree)? { FileKind::Directory } else { FileKind::File });
-        let destination = destination(self.root()?, target, missing)?;
+        let destination = self.destination(target, missing)?;
         put(tree, destination.fd.as_fd())?;
         change(tree, changes, &self.log)
     }
@@ -85,8 +85,7 @@ impl Context {
         target: &Target,
         changes: &[Change],
     ) -> Result<(), Error> {
-        let Destination { fd, created } =
-            destination(self.root()?, target, || Ok(FileKind::Directory))?;
+        let Destination { fd, created } = self.destination(target, || Ok(FileKind::Directory))?;
         let done = wanted.mount2.as_ref().is_some_and(|mount2| {
             self.mount_on(fd.as_fd(), wanted.source.as_deref(), &wanted.fstype, mount2).is_ok()
         });
@@ -122,7 +121,6 @@ impl Context {
         ClassicMount { flags, data }: &ClassicMount,
     ) -> Result<(), Error> {
         fchdir(target).syscall("fchdir")?;
-        self.cwd_in_container = true;
         let flags = MsFlags::from_bits_retain(*flags);
         mount(source, c".", Some(fstype), flags, Some(data.as_c_str())).syscall("mount")
     }
@@ -133,13 +131,13 @@ impl Context {
         flags: u64,
         target: &Target,
     ) -> Result<(), Error> {
-        let destination = destination(self.root()?, target, || Ok(FileKind::Directory))?;
+        let destination = self.destination(target, || Ok(FileKind::Directory))?;
         let mount2 = ClassicMount { flags, data: data.to_owned() };
         self.mount_on(destination.fd.as_fd(), Some(source), fstype, &mount2)
     }
 
     fn remount(
-        &self,
+        &mut self,
         target: &Target,
         settings: Option<&[FsOption]>,
         changes: &[Change],
@@ -148,7 +146,7 @@ impl Context {
             return Ok(());
         }
         let missing = || Err(Error::new("openat2", Errno::ENOENT));
-        let destination = destination(self.root()?, target, missing)?;
+        let destination = self.destination(target, missing)?;
         if let Some(settings) = settings {
             filesystem::reconfigure(destination.fd.as_fd(), settings, &self.log)?;
         }

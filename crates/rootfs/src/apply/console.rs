@@ -11,7 +11,7 @@ use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 
 use super::Context;
 use super::attach::put;
-use super::resolve::{FileKind, destination};
+use super::resolve::FileKind;
 use crate::op::{LookupPolicy, Target};
 
 /// A new pseudoterminal: its master, and the terminal of the process.
@@ -53,7 +53,7 @@ impl Context {
         // Not by /dev/pts/N, which could be another file by now (CVE-2025-52565).
         let mount = davit_sys::mount::clone_tree(terminal.terminal.as_fd(), c"", false)?;
         let target = Target { path: c"/dev/console".to_owned(), policy };
-        let console = destination(root, &target, || Ok(FileKind::File))?;
+        let console = self.destination(&target, || Ok(FileKind::File))?;
         put(mount.as_fd(), console.fd.as_fd())?;
         self.store(terminal, master_slot, terminal_slot);
         Ok(())

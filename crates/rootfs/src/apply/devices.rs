@@ -13,8 +13,8 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchdir, fchownat, symlinkat, unlinkat};
 
 use super::attach::put;
-use super::resolve::{FileKind, create_file, destination};
-use super::{Context, WRONG_PHASE, root};
+use super::resolve::{FileKind, LastDirectory, create_file, destination};
+use super::{Context, NO_ROOT, WRONG_PHASE, root};
 use crate::op::{Action, Device, NewNode, Target};
 
 impl Context {
@@ -35,7 +35,6 @@ impl Context {
             Action::DetachNodes { slot } => {
                 let tmpfs = self.slots.take(*slot)?;
                 fchdir(&tmpfs).syscall("fchdir")?;
-                self.cwd_in_container = true;
                 umount2(c".", MntFlags::MNT_DETACH).syscall("umount2")
             }
             Action::BindNode { made, source, directory, name, device } => {
@@ -61,15 +60,16 @@ impl Context {
         davit_sys::mount::clone_changed_tree(AT_FDCWD, source, false, &change)
     }
 
-    /// The directory of a node. Many nodes have the same: it is looked up once.
+    /// The directory of a node.
     fn directory(&mut self, target: &Target) -> Result<BorrowedFd<'_>, Error> {
-        let cached = self.directory.take().filter(|(path, _)| *path == target.path);
-        let fd = match cached {
-            Some((_, fd)) => fd,
-            None => destination(self.root()?, target, || Ok(FileKind::Directory))?.fd,
-        };
-        let (_, fd): &(_, OwnedFd) = self.directory.insert((target.path.clone(), fd));
-        Ok(fd.as_fd())
+        let Self { root, last_directory, .. } = self;
+        let root = root.as_ref().ok_or(NO_ROOT)?;
+        last_directory.at(&target.path, || {
+            // Nothing is mounted on it.
+            let mut last = LastDirectory::default();
+            let missing = || Ok(FileKind::Directory);
+            Ok(destination(root.as_fd(), target, &mut last, missing)?.fd)
+        })
     }
 }
 

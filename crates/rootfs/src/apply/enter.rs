@@ -21,7 +21,7 @@ const NULL: Device = Device::Character(1, 3);
 
 impl Context {
     pub(super) fn enter(&mut self, action: &Action) -> Result<(), Error> {
-        self.directory = None;
+        self.last_directory.clear();
         match action {
             Action::CoverHostMount(path) => cover_host_mount(path),
             Action::Pivot => pivot(self.root()?),

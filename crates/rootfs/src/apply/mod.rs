@@ -13,19 +13,19 @@ mod overlay;
 mod resolve;
 mod root;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use davit_sys::path::{Links, open_in_root};
-use davit_sys::{Error, Failure, OsContext, Slots};
+use davit_sys::{Error, Failure, Slots};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::chdir;
 
 use self::log::Log;
+use self::resolve::{Destination, FileKind, LastDirectory};
 pub(crate) use self::root::directory;
-use crate::op::{Action, Op, Phase, Source};
+use crate::op::{Action, Op, Phase, Source, Target};
 
 /// The state that operations leave for later ones.
 #[derive(Debug, Default)]
@@ -33,13 +33,10 @@ pub struct Context {
     /// Descriptors that are passed between operations, and between processes.
     pub slots: Slots,
     root: Option<OwnedFd>,
-    /// The directory that was last used for a node or a link, until a mount may cover it.
-    directory: Option<(CString, OwnedFd)>,
+    last_directory: LastDirectory,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
     log: Log,
-    /// Whether the working directory lies in the container and must be reset.
-    cwd_in_container: bool,
 }
 
 impl Context {
@@ -54,13 +51,23 @@ impl Context {
     /// # Errors
     /// EBADF before there is one.
     pub fn root(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.root.as_ref().map(AsFd::as_fd).ok_or(Error::new("container's root", Errno::EBADF))
+        self.root.as_ref().map(AsFd::as_fd).ok_or(NO_ROOT)
     }
 
     /// The messages of the file system about the failure of [`apply`]; often empty.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Opens or creates the destination of a mount.
+    fn destination(
+        &mut self,
+        target: &Target,
+        missing: impl FnOnce() -> Result<FileKind, Error>,
+    ) -> Result<Destination, Error> {
+        let root = self.root.as_ref().ok_or(NO_ROOT)?;
+        resolve::destination(root.as_fd(), target, &mut self.last_directory, missing)
     }
 
     fn tree(&mut self, source: &Source, recursive: bool) -> Result<OwnedFd, Error> {
@@ -86,7 +93,8 @@ fn clone_path(path: &CStr, recursive: bool) -> Result<OwnedFd, Error> {
     davit_sys::mount::clone_tree(nix::fcntl::AT_FDCWD, path, recursive)
 }
 
-/// Performs the operations in order. The context keeps state from one call to the next.
+/// Performs the operations in order. The context keeps state from one call to the next. The working
+/// directory may be any in the container afterwards.
 ///
 /// # Errors
 /// The index in `ops` of the operation that failed, and the system call.
@@ -103,22 +111,16 @@ pub fn apply(ops: &[Op], context: &mut Context) -> Result<(), Failure> {
     if let Some(mask) = mask {
         umask(mask);
     }
-    result?;
-    context.reset_cwd().map_err(|error| Failure::new(ops.len().saturating_sub(1), error))
+    result
 }
+
+/// An operation before the one that makes the container's root, which planning does not produce.
+const NO_ROOT: Error = Error::new("container's root", Errno::EBADF);
 
 /// An operation in the wrong phase, which planning does not produce.
 const WRONG_PHASE: Error = Error::new("operation in the wrong phase", Errno::ENOSYS);
 
 impl Context {
-    /// Leaves a working directory that lies in the container.
-    fn reset_cwd(&mut self) -> Result<(), Error> {
-        match std::mem::take(&mut self.cwd_in_container) {
-            true => chdir(c"/").syscall("chdir"),
-            false => Ok(()),
-        }
-    }
-
     fn perform(&mut self, action: &Action) -> Result<(), Error> {
         match action.phase() {
             Phase::Outside => self.open_source(action),
@@ -167,10 +169,7 @@ impl Context {
             | Action::Overlay { .. }
             | Action::LegacyMount { .. }
             | Action::Remount { .. }
-            | Action::Unmount(_) => {
-                self.directory = None;
-                self.attach(action)
-            }
+            | Action::Unmount(_) => self.attach(action),
             Action::Console { size, master, terminal, policy } => {
                 self.console(*size, *master, *terminal, *policy)
             }

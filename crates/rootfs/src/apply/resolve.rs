@@ -30,6 +30,41 @@ pub(super) struct Destination {
     pub(super) created: bool,
 }
 
+/// The directory in which a file was made last: several mounts, nodes and links have the same.
+#[derive(Debug, Default)]
+pub(super) struct LastDirectory(Option<(CString, OwnedFd)>);
+
+impl LastDirectory {
+    /// It is known by its path only as long as nothing was mounted there, or above it.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    fn clear_below(&mut self, target: &CStr) {
+        // The root is above all.
+        let target = target.to_bytes();
+        let target = target.strip_suffix(b"/").unwrap_or(target);
+        let is_below = |path: &[u8]| {
+            path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.0 = self.0.take().filter(|(path, _)| !is_below(path.to_bytes()));
+    }
+
+    /// The directory at `path`; `open` opens it if it is another one.
+    pub(super) fn at(
+        &mut self,
+        path: &CStr,
+        open: impl FnOnce() -> Result<OwnedFd, Error>,
+    ) -> Result<BorrowedFd<'_>, Error> {
+        let last = self.0.take().filter(|(last, _)| last.as_c_str() == path);
+        let (_, fd): &(_, OwnedFd) = self.0.insert(match last {
+            Some(last) => last,
+            None => (path.to_owned(), open()?),
+        });
+        Ok(fd.as_fd())
+    }
+}
+
 impl LookupPolicy {
     const fn follows_links(self) -> bool {
         matches!(self, Self::OutsideProc | Self::Proc)
@@ -39,12 +74,15 @@ impl LookupPolicy {
 /// Maximum number of symbolic links in one lookup, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// Opens a destination, or creates it: `missing` returns the kind of its last component.
+/// Opens the destination of a mount, or creates it: `missing` returns the kind of its last
+/// component.
 pub(super) fn destination(
     root: BorrowedFd<'_>,
     target: &Target,
+    last: &mut LastDirectory,
     missing: impl FnOnce() -> Result<FileKind, Error>,
 ) -> Result<Destination, Error> {
+    last.clear_below(&target.path);
     // Without symbolic links on the way, which is the usual case, one system call is enough.
     match open_in_root(root, &target.path, OFlag::O_PATH, Links::Refuse) {
         Ok(fd) => return Ok(Destination { fd, created: false }),
@@ -55,6 +93,7 @@ pub(super) fn destination(
         Err(error) if error.errno == Errno::ELOOP && target.policy.follows_links() => {
             match open_in_root(root, &target.path, OFlag::O_PATH, Links::Follow) {
                 Ok(fd) => {
+                    last.clear();
                     refuse_procfs(fd.as_fd(), target.policy)?;
                     return Ok(Destination { fd, created: false });
                 }
@@ -65,9 +104,12 @@ pub(super) fn destination(
         Err(error) => return Err(error),
     }
     let missing = missing()?;
-    let fd = match create_last(root, &target.path, missing)? {
+    let fd = match create_last(root, &target.path, last, missing)? {
         Some(fd) => fd,
-        None => Walk::new(root, target).finish(missing)?,
+        None => {
+            last.clear();
+            Walk::new(root, target).finish(missing)?
+        }
     };
     Ok(Destination { fd, created: true })
 }
@@ -76,6 +118,7 @@ pub(super) fn destination(
 fn create_last(
     root: BorrowedFd<'_>,
     path: &CStr,
+    last: &mut LastDirectory,
     missing: FileKind,
 ) -> Result<Option<OwnedFd>, Error> {
     let mut parts = path.to_bytes().rsplitn(2, |byte| *byte == b'/');
@@ -84,16 +127,14 @@ fn create_last(
         return Ok(None);
     }
     let name = c_string(name.to_vec())?;
-    let opened;
-    let directory = if parent.is_empty() {
-        root
-    } else {
-        let parent = c_string(parent.to_vec())?;
-        match open_in_root(root, &parent, OFlag::O_PATH, Links::Refuse) {
-            Ok(fd) => opened = fd,
+    let parent = c_string(parent.to_vec())?;
+    let open = || open_in_root(root, &parent, OFlag::O_PATH, Links::Refuse);
+    let directory = match parent.is_empty() {
+        true => root,
+        false => match last.at(&parent, open) {
+            Ok(directory) => directory,
             Err(_) => return Ok(None),
-        }
-        opened.as_fd()
+        },
     };
     match create(directory, &name, missing) {
         Ok(()) => open_in_root(directory, &name, OFlag::O_PATH, Links::Refuse).map(Some),
@@ -243,6 +284,23 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_last_directory_is_forgotten_when_a_mount_may_cover_it() {
+        let open = || Ok(OwnedFd::from(File::open("/").unwrap()));
+        for (target, kept) in
+            [(c"/a/b/c", true), (c"/a/bc", true), (c"/a/b", false), (c"/a", false), (c"/x", true)]
+        {
+            let mut last = LastDirectory::default();
+            last.at(c"/a/b", open).unwrap();
+            last.clear_below(target);
+            assert_eq!(last.0.is_some(), kept, "{target:?}");
+        }
+        let mut last = LastDirectory::default();
+        last.at(c"/a/b", open).unwrap();
+        last.clear_below(c"/");
+        assert!(last.0.is_none());
+    }
+
     /// What path_resolution(7) says, with the root as the only world and all that is missing made.
     fn model(links: &BTreeMap<String, String>, path: &str) -> Option<String> {
         let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
@@ -274,7 +332,9 @@ mod tests {
     fn real(root: &Path, path: &str, policy: LookupPolicy) -> Result<String, Error> {
         let directory = File::open(root).unwrap();
         let target = Target { path: CString::new(path).unwrap(), policy };
-        let found = destination(directory.as_fd(), &target, || Ok(FileKind::Directory))?;
+        let found = destination(directory.as_fd(), &target, &mut LastDirectory::default(), || {
+            Ok(FileKind::Directory)
+        })?;
         let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found.fd));
         let place = fs::read_link(name).unwrap();
         let inside = place.strip_prefix(root.canonicalize().unwrap());

@@ -13,7 +13,7 @@ mod overlay;
 mod root;
 mod without_effect;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -303,7 +303,7 @@ fn distinct<'a>(
     name: &'static str,
     paths: Option<&'a Vec<String>>,
 ) -> Result<Vec<(Field, &'a String, CString)>, Error> {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let mut list = Vec::new();
     for (index, path) in paths.into_iter().flatten().enumerate() {
         let field = Field::entry(name, index);

@@ -1,7 +1,7 @@
 //! Duplicate members of an object. Structs of serde refuse them, but [`serde_json::Value`] keeps
 //! the last one, while a program that checked the text before davit may have read the first.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -37,7 +37,7 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Unique, A::Error> {
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
             let Unique = map.next_value()?;
             if let Some(twice) = seen.replace(key) {

@@ -4,6 +4,9 @@ use nix::errno::Errno;
 
 use super::Op;
 
+/// For a program without any of the three bits.
+pub(crate) const NOT_EXECUTABLE: &str = "the file has no execute permission: chmod +x";
+
 /// The hint for an operation other than a hook.
 pub(crate) fn of(op: &Op, errno: Errno) -> Option<&'static str> {
     match (op, errno) {
@@ -22,9 +25,7 @@ pub(crate) fn of(op: &Op, errno: Errno) -> Option<&'static str> {
         (Op::MakeWorkingDirectory { .. }, Errno::EACCES) => {
             Some("it is missing in the container, and root of the container may not make it")
         }
-        (Op::FindProgram { .. }, Errno::EACCES) => {
-            Some("the file has no execute permission: chmod +x")
-        }
+        (Op::FindProgram { .. }, Errno::EACCES) => Some(NOT_EXECUTABLE),
         (Op::Execute { .. }, Errno::ENOEXEC) => {
             Some("it is no program for this architecture, and no script that begins with #!")
         }

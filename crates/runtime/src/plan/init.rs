@@ -57,14 +57,19 @@ impl InitSequence<'_> {
             Section::Rootfs(build),
             Section::Process(self.before_root(hooks)?),
             Section::Rootfs(enter),
-            Section::Process(
-                process::session(self.process)
-                    .into_iter()
-                    .chain(process::find(self.process)?)
-                    .chain((*start == StartMode::Immediate).then_some(Op::AwaitIdentity))
-                    .collect(),
-            ),
+            Section::Process(self.in_root(*start == StartMode::Immediate)?),
         ])
+    }
+
+    /// The operations between the root and the confinement. Where init does not wait for `start`,
+    /// execve(2) itself tells whether there is a program.
+    fn in_root(&self, executes_at_once: bool) -> Result<Vec<Op>> {
+        let mut ops: Vec<Op> = process::session(self.process).into_iter().collect();
+        match executes_at_once {
+            true => ops.push(Op::AwaitIdentity),
+            false => ops.extend(process::find(self.process)?),
+        }
+        Ok(ops)
     }
 
     /// The operations before init is executed: it is in the cgroup from the start, and the runtime

@@ -4,7 +4,7 @@ mod cgroup;
 mod create;
 mod exec;
 mod failure;
-mod hint;
+pub(crate) mod hint;
 mod init;
 mod init_plan;
 mod mounts;
