@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
-ARCH := $(shell uname -m)
+ARCH ?= $(shell uname -m)
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -28,9 +28,10 @@ toolchain:
 musl: toolchain
 	@CARGO="$(CARGO)" contrib/rust.sh musl --again >/dev/null
 
-## build: builds the static release binary, target/davit, with musl; with glibc where musl cannot be had
+## build: builds the static release binary, target/davit, with musl; with glibc where musl cannot be had. ARCH=aarch64
+##   builds target/davit-aarch64, with rustup and its linker
 build: toolchain
-	@CARGO="$(CARGO)" contrib/build.sh
+	@ARCH="$(ARCH)" CARGO="$(CARGO)" contrib/build.sh
 
 # What is built stays as it is: root's PATH may have another Rust than the user's, or none.
 target/davit: $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock contrib/link.ld contrib/link-order.ld

@@ -1,13 +1,19 @@
 #!/bin/sh
 # Builds the static davit and puts it at target/davit, or where OUTPUT says. With musl, with which a process begins three
-# times as fast as with glibc, wherever contrib/rust.sh can get musl's standard library. TARGET chooses another target.
+# times as fast as with glibc, wherever contrib/rust.sh can get musl's standard library. ARCH=aarch64 builds for another
+# machine, with rustup and its linker, at target/davit-aarch64. TARGET chooses another target.
 set -eu
 cd "$(dirname "$0")/.."
 
 cargo=${CARGO:-cargo}
 built=${CARGO_TARGET_DIR:-target}
-output=${OUTPUT:-target/davit}
-musl=$(uname -m)-unknown-linux-musl
+host=$(uname -m)
+arch=${ARCH:-$host}
+musl=$arch-unknown-linux-musl
+# For the linker, through the C compiler.
+linker=-Wl,
+[ "$arch" = "$host" ] || linker=
+output=${OUTPUT:-target/davit$([ "$arch" = "$host" ] || echo "-$arch")}
 # The names in linker scripts are those of v0, which tell instances of a generic function apart.
 flags="-C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0"
 # The same source makes the same bytes, wherever it lies: the program has none of these paths, and those in the flags are
@@ -19,12 +25,17 @@ flags="$flags --remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=
 mkdir -p "$built"
 built=$(realpath --relative-to=. "$built")
 cat contrib/link.ld contrib/link-order.ld >"$built/link.ld"
-flags="$flags -C link-arg=-Wl,-T,$built/link.ld -C link-arg=-Wl,--no-eh-frame-hdr"
+flags="$flags -C link-arg=${linker}--script=$built/link.ld -C link-arg=${linker}--no-eh-frame-hdr"
 # The position of each function, for the trace.
-flags="$flags -C link-arg=-Wl,-Map=$built/davit.map"
+flags="$flags -C link-arg=${linker}-Map=$built/davit.map"
 
 if [ -n "${TARGET:-}" ]; then
     target=$TARGET
+elif [ "$arch" != "$host" ]; then
+    contrib/rust.sh musl >/dev/null
+    target=$musl
+    # The linker script names the section of the build id.
+    flags="$flags -C linker=rust-lld -C link-arg=--build-id"
 elif form=$(contrib/rust.sh musl); then
     target=$musl
     if [ "$form" = source ]; then

@@ -5,15 +5,17 @@
 #   rust.sh compiler        fails if there is no Rust, or only an older one
 #   rust.sh musl [--again]  prints the form of musl's standard library: `ready` or `source` (of Debian, which is built
 #                           along); fails if there is none. After a failure it uses the network only with --again.
+#                           ARCH is another machine than this, for which only rustup has it.
 #   rust.sh checkers        what `make lint` runs, as far as it can be installed
 set -eu
 cd "$(dirname "$0")/.."
 
 exec 3>&2
 cargo=${CARGO:-cargo}
-musl=$(uname -m)-unknown-linux-musl
+arch=${ARCH:-$(uname -m)}
+musl=$arch-unknown-linux-musl
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-failed=${CARGO_TARGET_DIR:-target}/no-musl
+failed=${CARGO_TARGET_DIR:-target}/no-$musl
 
 # The version of cargo, or nothing.
 version() {
@@ -64,7 +66,7 @@ compiler() {
 form() {
     if [ -d "$sysroot/lib/rustlib/$musl/lib" ]; then
         echo ready
-    elif [ -d "$sysroot/lib/rustlib/src/rust/library/std" ] && has musl-gcc; then
+    elif [ "$arch" = "$(uname -m)" ] && [ -d "$sysroot/lib/rustlib/src/rust/library/std" ] && has musl-gcc; then
         echo source
     else
         return 1
@@ -75,7 +77,7 @@ get_musl() {
     if has rustup; then
         timeout 300 rustup target add "$musl" >/dev/null
     else
-        takes_packages && [ "$(id -u)" -eq 0 ] && install_packages
+        [ "$arch" = "$(uname -m)" ] && takes_packages && [ "$(id -u)" -eq 0 ] && install_packages
     fi
 }
 
@@ -90,14 +92,16 @@ musl() {
             return
         fi
     fi
-    if has rustup; then
+    if has rustup || [ "$arch" != "$(uname -m)" ]; then
         how="rustup target add $musl"
     elif takes_packages; then
         how="sudo make musl"
     else
         how="a Rust with the target $musl"
     fi
-    echo "no musl: this is the slower binary, with glibc. To get the fast one: $how$([ ! -s "$failed" ] || echo " (why: $failed)")" >&2
+    missing="no musl: this is the slower binary, with glibc. To get the fast one"
+    [ "$arch" = "$(uname -m)" ] || missing="no standard library for $arch. To get it"
+    echo "$missing: $how$([ ! -s "$failed" ] || echo " (why: $failed)")" >&2
     exit 1
 }
 
