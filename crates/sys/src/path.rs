@@ -1,15 +1,16 @@
 //! Paths inside a directory that is not trusted: `openat2(2)` does not leave it.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
+use nix::sys::stat::Mode;
 
-use crate::Error;
+use crate::{Error, OsContext};
 
 /// How symbolic links on the way are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,21 +64,20 @@ pub fn c_string(path: &Path) -> Result<CString, Error> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::new("open", Errno::EINVAL))
 }
 
-/// realpath(3): an absolute path without symbolic links. std has the C library allocate, whose
-/// first allocation takes five system calls.
+/// An absolute path without symbolic links, as realpath(3), which makes a system call for each
+/// component of the path.
 ///
 /// # Errors
 /// ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
 pub fn canonical<P: ?Sized + NixPath>(path: &P) -> Result<PathBuf, Error> {
-    let mut buffer = [0u8; libc::PATH_MAX as usize];
-    let found = path.with_nix_path(|path| {
-        // SAFETY: a C string, and PATH_MAX bytes, the documented maximum.
-        let found = unsafe { libc::realpath(path.as_ptr(), buffer.as_mut_ptr().cast()) };
-        if found.is_null() { Err(Errno::last()) } else { Ok(()) }
-    });
-    found.and_then(|found| found).map_err(|errno| Error::new("realpath", errno))?;
-    let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
-    Ok(PathBuf::from(OsStr::from_bytes(text.to_bytes())))
+    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).syscall("open")?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let found = PathBuf::from(readlink(link.as_str()).syscall("readlink")?);
+    // The kernel says so after the name of what has been removed, but a file may be named so too.
+    if found.as_os_str().as_bytes().ends_with(b" (deleted)") && !found.exists() {
+        return Err(Error::new("open", Errno::ENOENT));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -107,6 +107,13 @@ mod tests {
         assert_eq!(canonical(&through).unwrap(), fs::canonicalize(&real).unwrap());
         assert_eq!(canonical(".").unwrap(), std::env::current_dir().unwrap());
         assert_eq!(canonical(&scratch.0.join("none")).unwrap_err().errno, Errno::ENOENT);
+        let named = scratch.0.join("x (deleted)");
+        fs::create_dir(&named).unwrap();
+        assert_eq!(canonical(&named).unwrap(), fs::canonicalize(&named).unwrap());
+        let removed = File::open(&named).unwrap();
+        fs::remove_dir(&named).unwrap();
+        let removed = format!("/proc/self/fd/{}", removed.as_raw_fd());
+        assert_eq!(canonical(removed.as_str()).unwrap_err().errno, Errno::ENOENT);
     }
 
     #[test]

@@ -109,5 +109,6 @@ fn wait(
     if !keep {
         command::delete_ended(&created)?;
     }
-    Ok(end.outcome())
+    // Descriptors are not closed one by one: the kernel does it.
+    std::process::exit(end.code)
 }
