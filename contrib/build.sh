@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the static davit and puts it at target/davit, or where OUTPUT says. With musl, with which a process begins three
 # times as fast as with glibc, wherever contrib/rust.sh can get musl's standard library. ARCH=aarch64 builds for another
-# machine, with rustup and its linker, at target/davit-aarch64. TARGET chooses another target.
+# architecture, with rustup and its linker, at target/davit-aarch64. TARGET chooses another target.
 set -eu
 cd "$(dirname "$0")/.."
 

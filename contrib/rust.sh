@@ -5,7 +5,7 @@
 #   rust.sh compiler        fails if there is no Rust, or only an older one
 #   rust.sh musl [--again]  prints the form of musl's standard library: `ready` or `source` (of Debian, which is built
 #                           along); fails if there is none. After a failure it uses the network only with --again.
-#                           ARCH is another machine than this, for which only rustup has it.
+#                           ARCH is another architecture than this host's, which only rustup has.
 #   rust.sh checkers        what `make lint` runs, as far as it can be installed
 set -eu
 cd "$(dirname "$0")/.."
