@@ -70,9 +70,10 @@ test-dist:
 demo: build
 	@contrib/demo.sh target/davit
 
-## deps: installs the packages that the tests need, from Debian (as root)
+## deps: installs the packages that the tests need, from Debian (as root), and unpacks CRIU in bench/cache
 deps:
 	@contrib/test-deps.sh
+	@contrib/criu.sh >/dev/null || true
 
 ## test: runs everything: unit, property, snapshot, integration and podman tests; DAVIT_SKIPS=ENVIRONMENT fails on a
 ##   skipped test that integration/skips.expected does not list for it

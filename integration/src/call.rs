@@ -88,6 +88,24 @@ impl Call {
         self
     }
 
+    /// Gives the program /dev/null for stdin, stdout and stderr: nothing of it is seen.
+    pub fn silent(mut self) -> Self {
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self
+    }
+
+    /// Gives the program this stdout.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.command.stdout(stdout);
+        self
+    }
+
+    /// Gives the program this stderr.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.command.stderr(stderr);
+        self
+    }
+
     /// Starts it and returns at once.
     pub fn spawn(mut self) -> Running {
         let child = self.command.spawn();

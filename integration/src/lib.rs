@@ -20,6 +20,7 @@
 pub mod buildah;
 pub mod call;
 pub mod capture;
+pub mod checkpoint;
 pub mod config;
 mod container;
 pub mod containerd;
