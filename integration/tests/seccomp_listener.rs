@@ -320,3 +320,15 @@ fn what_could_not_work_is_refused() {
     });
     c.run().refuses(&["linux.seccomp.listenerMetadata"]);
 }
+
+/// The agent's end cannot be carried over.
+#[test]
+fn a_checkpoint_is_refused_by_field() {
+    criu!();
+    davit_only!("runc quotes CRIU's log");
+    let c = notifying("while :; do sleep 0.05; done", &DIRECTORIES);
+    let _agent = agent(&c, &[]);
+    c.up();
+    c.checkpoint_call(&[]).done().refuses(&["linux.seccomp"]);
+    assert_eq!(c.status(), "running");
+}

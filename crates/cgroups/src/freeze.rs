@@ -1,6 +1,7 @@
 //! Freezing and thawing a container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use davit_sys::poll::wait_until;
@@ -63,6 +64,14 @@ impl Cgroup {
             }
         }
         Ok(false)
+    }
+
+    /// The directory whose freezer [`Cgroup::freeze`] uses; `None` if there is none.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened.
+    pub fn freezer_directory(&self) -> Result<Option<&Path>, Fault> {
+        Ok(self.freezer()?.map(|freezer| freezer.member.directory.as_path()))
     }
 
     /// The first freezer; a hybrid host has two.

@@ -157,15 +157,21 @@ pub(crate) fn required(what: &str) -> anyhow::Error {
     WrongArguments(format!("{what} is required")).into()
 }
 
+/// The error for an option without its value, in crun's words and in runc's: podman looks for them
+/// to see whether `restore` has an option.
+fn no_argument(option: &str) -> anyhow::Error {
+    anyhow!("{option}: requires an argument (flag needs an argument)")
+}
+
 /// The text after an option.
 fn text(parser: &mut Parser, option: &str) -> Result<String> {
-    let value = parser.value().map_err(|_| anyhow!("{option}: requires an argument"))?;
+    let value = parser.value().map_err(|_| no_argument(option))?;
     value.string().map_err(|_| anyhow!("{option}: is not UTF-8"))
 }
 
 /// The path after an option.
 fn path(parser: &mut Parser, option: &str) -> Result<PathBuf> {
-    let value = parser.value().map_err(|_| anyhow!("{option}: requires an argument"))?;
+    let value = parser.value().map_err(|_| no_argument(option))?;
     if value.is_empty() {
         bail!("{option}: is an empty path");
     }

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
-use davit_runtime::Started;
 use davit_runtime::notify::Proxy;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -118,7 +117,8 @@ impl Foreground {
     /// copies it; `ready` forwards its readiness notification.
     pub(crate) fn wait(
         &mut self,
-        process: &Started,
+        pid: Pid,
+        pidfd: &OwnedFd,
         master: Option<OwnedFd>,
         mut ready: Option<Proxy>,
     ) -> Result<End> {
@@ -126,9 +126,9 @@ impl Foreground {
         let mut copy = master.map(TtyCopy::new);
         loop {
             // A service manager that went away must not affect the container.
-            ready = ready.filter(|ready| !ready.take(process.pid.as_raw()).unwrap_or(true));
+            ready = ready.filter(|ready| !ready.take(pid.as_raw()).unwrap_or(true));
             // The pidfd becomes readable at the end of the process, even if SIGCHLD is lost.
-            let mut wake = vec![self.signals.as_fd(), process.pidfd.as_fd()];
+            let mut wake = vec![self.signals.as_fd(), pidfd.as_fd()];
             wake.extend(ready.as_ref().map(AsFd::as_fd));
             let done = match &mut copy {
                 Some(copy) => copy.poll_once(&wake)?,
@@ -142,8 +142,8 @@ impl Foreground {
             if done {
                 copy = None;
             }
-            self.forward_signal(process, copy.as_ref())?;
-            if let Some(end) = self.reap(process.pid)? {
+            self.forward_signal(pidfd, copy.as_ref())?;
+            if let Some(end) = self.reap(pid)? {
                 if let Some(copy) = &mut copy {
                     copy.drain();
                 }
@@ -154,7 +154,7 @@ impl Foreground {
     }
 
     /// Forwards a pending signal.
-    fn forward_signal(&mut self, process: &Started, copy: Option<&TtyCopy>) -> Result<()> {
+    fn forward_signal(&mut self, process: &OwnedFd, copy: Option<&TtyCopy>) -> Result<()> {
         let Some(info) = self.signals.read_signal().context("signalfd")? else { return Ok(()) };
         let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
         if signal == libc::SIGWINCH
@@ -163,7 +163,7 @@ impl Foreground {
             copy.resize();
         } else if !NOT_FORWARDED.contains(&signal) {
             // The process may have ended meanwhile.
-            let _ = davit_sys::pidfd::send_signal(process.pidfd.as_fd(), signal);
+            let _ = davit_sys::pidfd::send_signal(process.as_fd(), signal);
             self.forwarded = Some(signal);
         }
         Ok(())

@@ -84,6 +84,11 @@ pub(crate) static OPTIONS: Table<Globals> = &[&[
         "the same as --cgroup-manager systemd",
     ),
     (
+        "--criu",
+        Setter::File(|globals, path| globals.criu = Some(path)),
+        "path of the program criu, for checkpoint and restore (default: criu in PATH)",
+    ),
+    (
         "--rootless",
         // davit detects whether it is privileged; engines pass the option.
         Setter::OneOf(&[("true", |_| {}), ("false", |_| {}), ("auto", |_| {})]),
@@ -127,4 +132,6 @@ pub(crate) struct Globals {
     pub(crate) level: Level,
     /// `--cgroup-manager`
     pub(crate) cgroup_manager: CgroupManager,
+    /// `--criu`
+    pub(crate) criu: Option<PathBuf>,
 }

@@ -28,7 +28,7 @@ mod plan;
 pub mod supported;
 mod unmount;
 
-pub use apply::{Context, apply};
+pub use apply::{Context, apply, make_mountpoint};
 pub use davit_sys::mount::Propagation;
 pub use error::Error;
 pub use facts::{Ids, missing};

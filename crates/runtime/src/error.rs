@@ -164,6 +164,19 @@ impl From<davit_namespaces::id_maps::WriteError> for Error {
     }
 }
 
+/// What cannot be checkpointed or restored, with CRIU's own words and a hint.
+impl From<davit_checkpoint::Error> for Error {
+    fn from(error: davit_checkpoint::Error) -> Self {
+        let hint = error.hint();
+        let kind = match &error {
+            davit_checkpoint::Error::Refused { .. } => ErrorKind::Config,
+            davit_checkpoint::Error::Os { error, .. } => ErrorKind::Os(error.errno),
+            _ => ErrorKind::Other,
+        };
+        Self::caused_by(kind, error).hinted(hint)
+    }
+}
+
 macro_rules! from_crate {
     ($($error:ty => $kind:ident),*) => {$(
         impl From<$error> for Error {

@@ -28,6 +28,14 @@ const NO_SYSTEMD: &str = "without systemd use the cgroupfs driver \
 pub struct OurCgroups(String);
 
 impl OurCgroups {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// /proc is not mounted.
+    pub(crate) fn of_this_process() -> Result<Self> {
+        text("/proc/self/cgroup").map(Self)
+    }
+
     /// The runtime's path in the hierarchy with these controllers; without any, in that of cgroup
     /// v2.
     #[must_use]
@@ -98,7 +106,7 @@ impl Host {
         let uid = crate::state::our_uid();
         let cgroups = match own_cgroup && uid == 0 && !in_user_namespace {
             true => OurCgroups::default(),
-            false => OurCgroups(text("/proc/self/cgroup")?),
+            false => OurCgroups::of_this_process()?,
         };
         let Status { ignored_signals, permitted } = Status::read()?;
         Ok(Self { uid, in_user_namespace, permitted, setgroups, ignored_signals, cgroups })

@@ -10,6 +10,7 @@
 pub mod arena;
 pub mod bpf;
 pub mod capability;
+pub mod child;
 pub mod clone;
 pub mod entry;
 mod error;
@@ -21,6 +22,7 @@ pub mod network;
 pub mod path;
 pub mod pidfd;
 pub mod poll;
+pub mod private_mounts;
 pub mod process;
 pub mod procfs;
 pub mod pty;

@@ -89,6 +89,8 @@ pub(super) struct Arguments {
     /// Only for `run`.
     pub(super) keep: bool,
     /// Only for `run`.
+    pub(super) from: Option<PathBuf>,
+    /// Only for `run`.
     pub(super) timings: Option<PathBuf>,
 }
 

@@ -190,7 +190,7 @@ fn wait(
 ) -> Result<Outcome> {
     output::print_warnings(globals);
     let master = if has_socket { None } else { executed.started.master.take() };
-    let end = foreground.wait(&executed.started, master, None)?;
+    let end = foreground.wait(executed.started.pid, &executed.started.pidfd, master, None)?;
     if let Some((reason, hint)) = end.reason() {
         output::report_end(globals, &reason, hint);
     }

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use davit_runtime::command::{CreateRequest, Explanation};
+use anyhow::{Context, Result, anyhow};
+use davit_runtime::Id;
+use davit_runtime::command::{self, CreateRequest, CriuOptions, Explanation, RestoreRequest};
 use lexopt::Parser;
 
 use super::create::notify_socket;
+use super::{ContainerContext, root};
 use crate::args;
 use crate::cli::option::{Setter, Table};
 use crate::cli::{Argument, CommandSpec};
@@ -18,10 +20,11 @@ use crate::output::{self, Outcome};
 pub(super) static SPEC: CommandSpec = CommandSpec {
     name: "explain",
     summary: "show what create would do, without doing it",
-    usage: &["[OPTIONS] [BUNDLE]"],
+    usage: &["[OPTIONS] [BUNDLE]", "--checkpoint ID", "--restore DIR [BUNDLE]"],
     about: "\
         Shows what `davit create` would do with a bundle (default: the current directory): every \
-        operation, in order, without doing it.",
+        operation, in order, without doing it. With --checkpoint or --restore it shows the same of \
+        those commands.",
     arguments: &[Argument::Directory],
     options: &OPTIONS,
 };
@@ -31,6 +34,10 @@ struct Arguments {
     request: CreateRequest,
     bundle: Option<PathBuf>,
     json: bool,
+    /// The container whose checkpoint is explained.
+    checkpoint: Option<Id>,
+    /// The image whose restore is explained.
+    restore: Option<PathBuf>,
 }
 
 static OPTIONS: Table<Arguments> = &[&[
@@ -48,6 +55,19 @@ static OPTIONS: Table<Arguments> = &[&[
         "--format",
         Setter::OneOf(&[("text", |all| all.json = false), ("json", |all| all.json = true)]),
         "output format (default: text)",
+    ),
+    (
+        "--checkpoint",
+        Setter::Text("ID", |all, id| {
+            all.checkpoint = Some(Id::try_from(id)?);
+            Ok(())
+        }),
+        "show what `davit checkpoint` would do with this running container",
+    ),
+    (
+        "--restore",
+        Setter::Directory(|all, path| all.restore = Some(path)),
+        "show what `davit restore` would do with the bundle and this image",
     ),
     ("--ephemeral", Setter::Switch(|all, on| all.request.options.ephemeral = on), "as for create"),
     ("--no-pivot", Setter::Switch(|all, on| all.request.options.no_pivot = on), "as for create"),
@@ -67,10 +87,22 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
             Some(_) => return Err(args::unexpected(&value)),
         }
     }
-    let Arguments { mut request, bundle, json } = all;
+    let Arguments { mut request, bundle, json, checkpoint, restore } = all;
     request.bundle = bundle.unwrap_or_else(|| PathBuf::from("."));
     request.notify = notify_socket()?;
-    let explanation = davit_runtime::command::explain(globals.root.clone(), &request)?;
+    let explanation = match (checkpoint, restore) {
+        (Some(_), Some(_)) => return Err(anyhow!("--checkpoint and --restore: give one of them")),
+        (Some(id), None) => {
+            command::explain_checkpoint(&root(globals)?, &id, &CriuOptions::default())
+                .with_context(|| ContainerContext(id))?
+        }
+        (None, Some(image)) => {
+            request.options.start_at_once = true;
+            let request = RestoreRequest { create: request, image, ..RestoreRequest::default() };
+            command::explain_restore(globals.root.clone(), &request)?
+        }
+        (None, None) => command::explain(globals.root.clone(), &request)?,
+    };
     let text = match json {
         true => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
         false => render(&explanation)?,

@@ -24,6 +24,8 @@ pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
     args::only_options(parser, NO_OPTIONS, &mut ())?;
     let format = davit_runtime::STATE_FORMAT.to_string();
     let about = [
+        // As of runc, whatever the name.
+        ("org.opencontainers.runc.checkpoint.enabled", "true"),
         ("run.davit.version", env!("CARGO_PKG_VERSION")),
         ("run.davit.commit", env!("DAVIT_COMMIT")),
         ("run.davit.state.format", format.as_str()),

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and what it prints.
 
+mod checkpoint;
 mod completion;
 mod create;
 mod delete;
@@ -15,6 +16,7 @@ mod man;
 mod mounts;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -42,7 +44,7 @@ struct Command {
 }
 
 /// All commands, in the order of `davit --help`.
-static COMMANDS: [Command; 22] = [
+static COMMANDS: [Command; 24] = [
     Command { spec: &create::SPEC, failure: 1, run: create::run },
     Command { spec: &start::SPEC, failure: 1, run: start::run },
     Command { spec: &run::SPEC, failure: 1, run: run::run },
@@ -53,6 +55,8 @@ static COMMANDS: [Command; 22] = [
     Command { spec: &mounts::SPEC, failure: 1, run: mounts::run },
     Command { spec: &pause::PAUSE, failure: 1, run: pause::pause },
     Command { spec: &pause::RESUME, failure: 1, run: pause::resume },
+    Command { spec: &checkpoint::SPEC, failure: 1, run: checkpoint::run },
+    Command { spec: &restore::SPEC, failure: 1, run: restore::run },
     Command { spec: &delete::SPEC, failure: 1, run: delete::run },
     Command { spec: &gc::SPEC, failure: 1, run: gc::run },
     Command { spec: &state::SPEC, failure: 1, run: state::run },

@@ -1,12 +1,17 @@
 //! `davit run`: creates, starts, and waits.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context, Result};
-use davit_runtime::command::{self, Created};
+use davit_runtime::StateRoot;
+use davit_runtime::command::{self, ContainerDir, Created, Record};
+use davit_runtime::notify::Proxy;
 use davit_runtime::timings::Timings;
 use lexopt::Parser;
+use nix::unistd::Pid;
 
 use super::create::{self, Arguments};
-use super::{ContainerContext, root};
+use super::{ContainerContext, restore, root};
 use crate::args;
 use crate::cli::option::{Setter, Table};
 use crate::cli::{Argument, CommandSpec};
@@ -39,6 +44,12 @@ static OPTIONS: Table<Arguments> = &[
             "do not delete the container when it has ended",
         ),
         (
+            "--from",
+            Setter::Directory(|all, path| all.from = Some(path)),
+            "go on from the image that `davit checkpoint` has written to DIR, instead of starting \
+             the program; any number of containers may do so at once",
+        ),
+        (
             "--timings",
             Setter::File(|all, path| all.timings = Some(path)),
             "write the operations until the program runs to FILE, as Chrome trace events (for \
@@ -58,7 +69,11 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
     arguments.request.detached = detach;
     arguments.request.options.process.terminal_size = Some(foreground::terminal_size);
     arguments.request.options.process.plain_newlines = arguments.request.console_socket.is_none();
+    let from = arguments.from.take();
     let request = arguments.finish(globals)?;
+    if let Some(image) = from {
+        return restore::run_from(&id, image, request, keep, globals);
+    }
     let has_socket = request.console_socket.is_some();
     // Before the container exists, so that no signal is lost.
     let mut foreground = if detach { None } else { Some(Foreground::prepare()?) };
@@ -80,34 +95,58 @@ pub(super) fn run(parser: &mut Parser, globals: &Globals) -> Result<Outcome> {
         output::print_warnings(globals);
         match foreground.as_mut() {
             None => Ok(Outcome::Done),
-            Some(foreground) => wait(foreground, created, has_socket, keep, globals),
+            Some(foreground) => {
+                let mut created = created;
+                let master = if has_socket { None } else { created.init.master.take() };
+                let ready = created.proxy.take();
+                wait(foreground, &Waited::of(&created), master, ready, keep, globals)
+            }
         }
     };
     work().with_context(|| ContainerContext(id.clone()))
 }
 
-fn wait(
+/// A container that a command waits for.
+pub(super) struct Waited<'a> {
+    pub(super) pid: Pid,
+    pub(super) pidfd: &'a OwnedFd,
+    pub(super) root: &'a StateRoot,
+    pub(super) dir: &'a ContainerDir,
+    pub(super) record: &'a Record,
+}
+
+impl<'a> Waited<'a> {
+    fn of(created: &'a Created) -> Self {
+        let Created { init, dir, record, root, .. } = created;
+        Self { pid: init.pid, pidfd: &init.pidfd, root, dir, record }
+    }
+}
+
+/// Waits until the container ends; `master` is the pty master of its terminal, if davit copies it,
+/// and `ready` forwards its readiness notification.
+pub(super) fn wait(
     foreground: &mut Foreground,
-    mut created: Created,
-    has_socket: bool,
+    container: &Waited<'_>,
+    master: Option<OwnedFd>,
+    ready: Option<Proxy>,
     keep: bool,
     globals: &Globals,
 ) -> Result<Outcome> {
-    let master = if has_socket { None } else { created.init.master.take() };
-    let end = foreground.wait(&created.init, master, created.proxy.take()).map_err(|error| {
+    let Waited { pid, pidfd, root, dir, record } = container;
+    let end = foreground.wait(*pid, pidfd, master, ready).map_err(|error| {
         // davit cannot wait for the container any more.
-        match command::delete(&created.root, created.dir.id(), true) {
-            Ok(_) => error,
+        match command::delete(root, dir.id(), true) {
+            Ok(()) => error,
             Err(left) => error.context(format!("could not clean up ({left})")),
         }
     })?;
-    let memory = || command::oom_hint(&created.record).map(|reason| (reason, None));
+    let memory = || command::oom_hint(record).map(|reason| (reason, None));
     let reason = if end.code == KILLED { memory() } else { None };
     if let Some((reason, hint)) = reason.or_else(|| end.reason()) {
         output::report_end(globals, &reason, hint);
     }
     if !keep {
-        command::delete_ended(&created)?;
+        command::delete_ended(root, dir, record)?;
     }
     // Descriptors are not closed one by one: the kernel does it.
     std::process::exit(end.code)

@@ -27,7 +27,7 @@ pub(super) fn run(parser: &mut Parser, _: &Globals) -> Result<Outcome> {
 /// The lines that engines parse, and the features in crun's format.
 pub(super) fn text() -> String {
     format!(
-        "davit version {}\ncommit: {}\nspec: {}\nstate: format {}\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CGROUP1 +CGROUP2\n",
+        "davit version {}\ncommit: {}\nspec: {}\nstate: format {}\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +CGROUP1 +CGROUP2 +CRIU\n",
         env!("CARGO_PKG_VERSION"),
         env!("DAVIT_COMMIT"),
         davit_runtime::state::OCI_VERSION,

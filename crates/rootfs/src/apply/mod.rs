@@ -11,6 +11,7 @@ mod id_maps;
 mod log;
 mod overlay;
 mod resolve;
+pub use resolve::make_mountpoint;
 mod root;
 
 use std::ffi::CStr;

@@ -114,6 +114,16 @@ pub(super) fn destination(
     Ok(Destination { fd, created: true })
 }
 
+/// Makes a mount point at a path inside `root`, with its parents, unless the path exists.
+///
+/// # Errors
+/// Those of openat2(2), mkdirat(2) and openat(2), such as EROFS.
+pub fn make_mountpoint(root: BorrowedFd<'_>, path: &CStr, is_directory: bool) -> Result<(), Error> {
+    let target = Target { path: path.to_owned(), policy: LookupPolicy::OutsideProc };
+    let kind = if is_directory { FileKind::Directory } else { FileKind::File };
+    destination(root, &target, &mut LastDirectory::default(), || Ok(kind)).map(drop)
+}
+
 /// Creates the last component if only that is missing, and no symbolic link is on the way.
 fn create_last(
     root: BorrowedFd<'_>,

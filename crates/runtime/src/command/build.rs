@@ -1,5 +1,7 @@
 //! Creating a container: the record is written first; everything is rolled back if a step fails.
 
+mod restored;
+
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -305,6 +307,11 @@ impl<'a> ContainerBuilder<'a> {
         if let Some(init) = &self.init {
             init.kill();
         }
+        self.roll_back_rest(root, error)
+    }
+
+    /// The same, once init is killed.
+    fn roll_back_rest(&self, root: &StateRoot, error: Error) -> Error {
         let deadline = Instant::now() + CLEANUP;
         let removed = match &self.record.cgroup {
             // An empty cgroup is removed without a descriptor: there may be none left.

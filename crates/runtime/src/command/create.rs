@@ -62,11 +62,11 @@ pub fn create(root: StateRoot, id: &Id, request: &CreateRequest) -> Result<Creat
 pub(super) struct Planned {
     pub(super) plan: Plan,
     /// The namespaces that it joins, open.
-    slots: Slots,
+    pub(super) slots: Slots,
     /// The uid of the container's owner.
-    uid: u32,
+    pub(super) uid: u32,
     /// Whether the container has a notify socket.
-    notifies: bool,
+    pub(super) notifies: bool,
 }
 
 /// Discovers what the plan of this bundle must know of the host, and plans.
@@ -100,7 +100,7 @@ pub(super) fn plan_here(
     Ok(Planned { plan, slots, uid: host.uid, notifies })
 }
 
-fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
+pub(super) fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let cgroup = davit_cgroups::Cgroup::planned(&plan.cgroup);
     let mounts_before = match plan.shares_mounts {
@@ -126,12 +126,13 @@ fn record(id: &Id, bundle: &Bundle, owner: u32, plan: &Plan) -> Result<Record> {
         inner_hooks: plan.supervision.hooks,
         poststart: plan.poststart.clone(),
         poststop: plan.poststop.clone(),
+        restoring: false,
     })
 }
 
 /// The configuration that `exec` will need. Takes the process out of the bundle, which needs it no
 /// more: its environment may be large.
-fn exec_config(plan: &Plan, bundle: &mut Bundle) -> Result<plan::ExecConfig> {
+pub(super) fn exec_config(plan: &Plan, bundle: &mut Bundle) -> Result<plan::ExecConfig> {
     let spec = &mut bundle.spec;
     let process = spec.process_mut().take().map_or_else(parse::no_process, Ok)?;
     let linux = spec.linux().as_ref();
@@ -151,7 +152,7 @@ fn exec_config(plan: &Plan, bundle: &mut Bundle) -> Result<plan::ExecConfig> {
     })
 }
 
-fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
+pub(super) fn check_terminal(bundle: &Bundle, request: &CreateRequest) -> Result<()> {
     let terminal = bundle.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal);
     match (terminal == Some(true), &request.console_socket) {
         (true, None) if request.detached => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use davit_sys::trace::operation;
 use nix::errno::Errno;
 
-use super::{Created, LOCK, kill};
+use super::{LOCK, kill};
 use crate::config::annotations::hook_output;
 use crate::error::{Error, ErrorKind, Result, Within};
 use crate::hook::{Hook, HookPoint, Output};
@@ -60,12 +60,12 @@ pub(super) fn delete_locked(root: &StateRoot, dir: &ContainerDir, force: bool) -
 ///
 /// # Errors
 /// It cannot be removed. A container that another command has removed is not an error.
-pub fn delete_ended(created: &Created) -> Result<()> {
-    let _lock = match lock_or_kill(&created.dir) {
+pub fn delete_ended(root: &StateRoot, dir: &ContainerDir, record: &Record) -> Result<()> {
+    let _lock = match lock_or_kill(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         locked => locked?,
     };
-    remove(&created.root, &created.dir, &created.record, Status::Stopped)
+    remove(root, dir, record, Status::Stopped)
 }
 
 /// Kills what is left of a container, runs its poststop hooks and removes its directory.
@@ -78,7 +78,11 @@ pub(super) fn remove(
     record: &Record,
     status: Status,
 ) -> Result<()> {
+    if record.restoring {
+        stop_criu(record, dir)?;
+    }
     stop(record, status)?;
+    stop_criu(record, dir)?;
     poststop(record);
     root.remove(dir, record.stage != Stage::Creating)
 }
@@ -117,6 +121,19 @@ fn stop(record: &Record, status: Status) -> Result<()> {
         group.remove().within(|| "linux.intelRdt")?;
     }
     unmount(record)
+}
+
+/// Ends a criu that works on a container. That of a restore would make cgroups again; what it has
+/// restored is in them. Any other is given the time to undo its work: it notices that its davit or
+/// the container has ended.
+fn stop_criu(record: &Record, dir: &ContainerDir) -> Result<()> {
+    let Some(criu) = dir.criu_at_work()? else { return Ok(()) };
+    let is_in_cgroup = record.restoring && record.cgroup.is_some();
+    if is_in_cgroup || !criu.wait_for_end(HOLDER_TIMEOUT)? {
+        kill::send(&criu, libc::SIGKILL)?;
+        criu.wait_for_end(KILL_TIMEOUT)?;
+    }
+    Ok(())
 }
 
 fn kill_processes(record: &Record) -> Result<()> {

@@ -124,7 +124,7 @@ fn hooks(plan: &Plan) -> [ExplainedSection; 3] {
     ]
 }
 
-fn runtime(title: &'static str, steps: Vec<String>) -> ExplainedSection {
+pub(super) fn runtime(title: &'static str, steps: Vec<String>) -> ExplainedSection {
     ExplainedSection { title, process: "runtime", steps }
 }
 

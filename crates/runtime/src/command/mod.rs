@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod build;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -8,19 +9,25 @@ mod exec;
 mod explain;
 mod features;
 mod gc;
+mod image_dir;
 mod kill;
 mod mounts;
 mod oom_hint;
 mod pause;
 mod ps;
 mod request;
+mod restore;
 mod start;
 mod states;
 mod update;
 
 use std::time::Duration;
 
+pub use davit_checkpoint::{CgroupsMode, NetworkLock, Options as CriuOptions};
+
 pub use crate::config::process::ProcessChanges;
+pub use crate::state::{ContainerDir, Record};
+pub use checkpoint::{CheckpointRequest, check, checkpoint, explain_checkpoint};
 pub use create::{Created, create, start_at_once};
 pub use delete::{delete, delete_ended};
 pub use events::{Event, events, statistics};
@@ -34,6 +41,7 @@ pub use oom_hint::oom_hint;
 pub use pause::{pause, resume};
 pub use ps::processes;
 pub use request::CreateRequest;
+pub use restore::{RestoreRequest, Restored, explain_restore, restore};
 pub use start::start;
 pub use states::{list, state};
 pub use update::{UpdateRequest, update};

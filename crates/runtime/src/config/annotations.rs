@@ -8,6 +8,8 @@ use davit_rootfs::ContextType;
 use crate::error::{Error, Result};
 use crate::hook::HookOutput;
 
+/// The file with more options for CRIU, as of runc and crun.
+const CRIU_CONFIG: &str = "org.criu.config";
 const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
@@ -19,7 +21,8 @@ pub(crate) const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Every annotation that changes what is done, in alphabetical order; `docs/annotations.md` has
 /// the same list. An engine that lets its users write annotations must know all of them.
-pub(crate) const KNOWN: [&str; 9] = [
+pub(crate) const KNOWN: [&str; 10] = [
+    CRIU_CONFIG,
     davit_cgroups::SYSTEMD_PROPERTY,
     davit_rootfs::EPHEMERAL,
     davit_rootfs::LAYERS,
@@ -76,6 +79,18 @@ pub(crate) fn hook_output(annotations: &BTreeMap<String, String>) -> HookOutput 
 /// Whether an existing container has a delegated sub-cgroup.
 pub(crate) fn delegates(annotations: &BTreeMap<String, String>) -> bool {
     annotations.contains_key(DELEGATE_CGROUP)
+}
+
+/// The files with options for CRIU, where the annotation names none.
+const CRIU_CONFIGS: [&str; 2] = ["/etc/criu/davit.conf", "/etc/criu/runc.conf"];
+
+/// The file with more options for CRIU: that of the annotation (none if it is empty), or the first
+/// of the usual ones that exists.
+pub(crate) fn criu_config(annotations: &BTreeMap<String, String>) -> Option<String> {
+    match annotations.get(CRIU_CONFIG) {
+        Some(path) => Some(path.clone()).filter(|path| !path.is_empty()),
+        None => CRIU_CONFIGS.iter().find(|path| Path::new(path).exists()).map(ToString::to_string),
+    }
 }
 
 /// The path of an annotation in config.json.

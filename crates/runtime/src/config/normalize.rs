@@ -59,7 +59,7 @@ pub(crate) fn normalize_process(process: &mut Process, options: &ProcessOptions)
 ///
 /// A process that has the variable already was given a socket by its engine, and a container
 /// without a mount namespace of its own cannot have the mount.
-fn add_notify_socket(spec: &mut Spec, directory: PathBuf) -> bool {
+pub(crate) fn add_notify_socket(spec: &mut Spec, directory: PathBuf) -> bool {
     let own_mounts = kinds(spec).contains(&Kind::Mount);
     let Some(process) = spec.process_mut() else { return false };
     let mut env = process.env().clone().unwrap_or_default();

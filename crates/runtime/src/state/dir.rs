@@ -30,6 +30,7 @@ const DEVICES: &str = "devices.json";
 const CGROUP: &str = "cgroup";
 const INIT: &str = "init";
 const INIT_TEMP_NAME: &str = "init.new";
+const CRIU: &str = "criu";
 
 /// The files that nearly every directory has. A directory that holds more is emptied file by file.
 const COMMON_FILES: [&CStr; 4] = [c"plan", c"cgroup", c"init", c"record.json"];
@@ -195,9 +196,39 @@ impl ContainerDir {
     /// # Errors
     /// The link is damaged, or belongs to another user.
     pub fn read_init_link(&self) -> Result<Option<Process>> {
-        let Some(text) = self.read_link(INIT)? else { return Ok(None) };
-        let init = serde_json::from_slice(text.as_os_str().as_encoded_bytes());
-        init.map(Some).map_err(|_| Error::new("is damaged").within(INIT))
+        self.read_process_link(INIT)
+    }
+
+    fn read_process_link(&self, name: &str) -> Result<Option<Process>> {
+        let Some(text) = self.read_link(name)? else { return Ok(None) };
+        let process = serde_json::from_slice(text.as_os_str().as_encoded_bytes());
+        process.map(Some).map_err(|_| Error::new("is damaged").within(name))
+    }
+
+    /// Writes the identity of a criu that works on the container, before it is asked for anything.
+    ///
+    /// # Errors
+    /// ENOSPC; ENOENT if the container was deleted meanwhile.
+    pub(crate) fn write_criu_link(&self, criu: &Process) -> Result<()> {
+        self.remove_criu_link()?;
+        let text = to_json(criu)?;
+        symlinkat(text.as_slice(), self.directory.as_fd(), CRIU).syscall("symlink").within(|| CRIU)
+    }
+
+    /// The criu that works on the container, if it is alive.
+    ///
+    /// # Errors
+    /// The link is damaged, or belongs to another user.
+    pub(crate) fn criu_at_work(&self) -> Result<Option<Process>> {
+        Ok(self.read_process_link(CRIU)?.filter(Process::is_alive))
+    }
+
+    /// Removes what [`ContainerDir::write_criu_link`] wrote.
+    ///
+    /// # Errors
+    /// unlink(2)'s.
+    pub(crate) fn remove_criu_link(&self) -> Result<()> {
+        self.unlink(c"criu").within(|| CRIU)
     }
 
     /// Makes a FIFO in the directory, for its owner alone.

@@ -13,6 +13,8 @@
 //!                       (start_fifo.rs)
 //! ROOT/ID/answer.fifo   its answer to `start`
 //! ROOT/ID/notify/       the container's /run/notify, with the socket for `READY=1`
+//! ROOT/ID/criu          a symbolic link whose text is the identity of the criu that works on the
+//!                       container
 //! ROOT/ID/cgroup        a symbolic link whose text is the path of the cgroup, for the case that
 //!                       the record is damaged
 //! ```
@@ -33,14 +35,15 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use dir::{ContainerDir, Lock, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
+pub use dir::ContainerDir;
+pub(crate) use dir::{Lock, NOTIFY_DIRECTORY, NOTIFY_SOCKET};
 pub(crate) use ownership::our_uid;
 pub(crate) use plan_file::{LaterParts, Part, PlanFile};
 pub(crate) use proc_stat::ProcStat;
 pub use process::INIT_NAME;
-pub(crate) use process::{LAUNCH_NAME, Process, ended_within};
-pub use record::STATE_FORMAT;
-pub(crate) use record::{Record, RecordSummary, Stage};
+pub(crate) use process::{BootId, LAUNCH_NAME, Process, ended_within};
+pub use record::{Record, STATE_FORMAT};
+pub(crate) use record::{RecordSummary, Stage};
 pub(crate) use report::for_hook;
 pub use report::{OCI_VERSION, State};
 pub use root::StateRoot;

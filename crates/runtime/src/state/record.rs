@@ -81,6 +81,9 @@ pub struct Record {
     /// Hooks that are due after the end.
     #[serde(default)]
     pub poststop: Vec<Hook>,
+    /// Whether a restore works on it: its processes do not run yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restoring: bool,
 }
 
 /// The members of a record that every format has.
@@ -175,6 +178,7 @@ impl Record {
             inner_hooks: 0,
             poststart: Vec::new(),
             poststop: member(&members, "poststop").unwrap_or_default(),
+            restoring: member(&members, "restoring").unwrap_or_default(),
         }
     }
 }

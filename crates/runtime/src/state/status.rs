@@ -63,7 +63,14 @@ impl Status {
     /// As [`Status::of`].
     pub(crate) fn look(record: &Record) -> Result<(Self, Option<OwnedFd>)> {
         // The stage was compared with the FIFOs when the record was read.
-        Self::seen(record.stage, record.init, || false, || is_frozen(record.cgroup.as_ref()))
+        let is_frozen = || is_frozen(record.cgroup.as_ref());
+        match Self::seen(record.stage, record.init, || false, is_frozen)? {
+            // CRIU still works on its processes.
+            (Self::Running | Self::Paused, handle) if record.restoring => {
+                Ok((Self::Creating, handle))
+            }
+            looked => Ok(looked),
+        }
     }
 
     /// As [`Status::look`], but without the effect of a `start` that was killed after it told init

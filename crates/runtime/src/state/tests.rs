@@ -39,7 +39,8 @@ fn record() -> Value {
         "poststop": [{
             "field": "hooks.poststop[0]", "path": "/bin/h", "args": ["h", "x"], "env": ["A=1"],
             "timeout": 5
-        }]
+        }],
+        "restoring": true
     })
 }
 

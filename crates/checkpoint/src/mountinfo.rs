@@ -1,0 +1,80 @@
+//! The mounts of a mount namespace (proc_pid_mountinfo(5)).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Its id.
+    pub id: u64,
+    /// The device of its file system, `major:minor`.
+    pub device: String,
+    /// The directory or file of the file system that is mounted.
+    pub root: PathBuf,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The type of the file system.
+    pub fstype: String,
+    /// The options of the file system.
+    pub options: String,
+}
+
+/// The mounts in the text of a mountinfo, in its order. Lines of another form are left out.
+#[must_use]
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+fn line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let id = word(fields.next()?).parse().ok()?;
+    let device = word(fields.nth(1)?);
+    let root = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let mountpoint = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+    let fstype = word(rest.next()?);
+    let options = word(rest.nth(1)?);
+    Some(Mount { id, device, root, mountpoint, fstype, options })
+}
+
+/// Decodes blank, tab, newline and backslash, which are a backslash and three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match (first, tail.get(..3).and_then(octal)) {
+            (b'\\', Some(byte)) => {
+                plain.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read() {
+        let text = b"73 72 0:29 /a\\040b /sys/fs/cgroup/cpu ro,nosuid master:3 - cgroup cgroup rw,cpu\nx\n";
+        let expected = Mount {
+            id: 73,
+            device: "0:29".to_owned(),
+            root: "/a b".into(),
+            mountpoint: "/sys/fs/cgroup/cpu".into(),
+            fstype: "cgroup".to_owned(),
+            options: "rw,cpu".to_owned(),
+        };
+        assert_eq!(parse(text), [expected]);
+    }
+}
