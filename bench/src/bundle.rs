@@ -62,6 +62,11 @@ pub(crate) fn paused() -> Value {
     with(default(), "/process/args", json!(["/bin/pause"]))
 }
 
+/// The same with a root that can be written to: at the restore CRIU makes a directory in it.
+pub(crate) fn moved() -> Value {
+    with(paused(), "/root/readonly", json!(false))
+}
+
 /// podman's, with sources that exist here.
 pub(crate) fn podman(scene: &Scene) -> Result<Value> {
     let mut spec: Value = serde_json::from_str(PODMAN)?;

@@ -1,6 +1,7 @@
 //! The cases: the commands of one round, and the samples taken of them.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -82,6 +83,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     case("8 at a time", 20, crowd),
     case("list of 1000", 4, list),
+    case("checkpoint and restore", 6, checkpoint),
 ];
 
 fn run(
@@ -174,4 +176,41 @@ fn list(scene: &Scene, runtime: &Runtime, take: Take<'_>) -> Result<()> {
     }
     take("list of 1000", runtime.measure(scene, 0, &["list"])?);
     Ok(())
+}
+
+/// Also the time that CRIU itself takes, by the last line of its log. crun 1.28 fails on a hybrid
+/// host: CRIU cannot set the limits of cgroup v1 that it has found.
+fn checkpoint(scene: &Scene, runtime: &Runtime, take: Take<'_>) -> Result<()> {
+    known(runtime)?;
+    let bundle = bundle::write(scene, "moved", || Ok(bundle::moved()))?.display().to_string();
+    let directory = scene.directory.join("checkpoint");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir(&directory)?;
+    let (image, work) = (directory.join("image"), directory.join("work"));
+    let (image, work_path) = (image.display().to_string(), work.display().to_string());
+    let options = ["--image-path", &image, "--work-path", &work_path];
+    runtime.quietly(&["create", "--bundle", &bundle, "moved"])?;
+    runtime.must(scene, &["start", "moved"])?;
+    let call = [&["checkpoint"], &options[..], &["moved"]].concat();
+    let checkpoint = runtime.measure(scene, 0, &call);
+    let call = [&["restore", "--detach", "--bundle", &bundle], &options[..], &["moved"]].concat();
+    let restore = runtime.measure(scene, 0, &call);
+    // Even if one of them has failed.
+    let _ = runtime.quietly(&["delete", "--force", "moved"]);
+    while waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
+        .is_ok_and(|status| status != nix::sys::wait::WaitStatus::StillAlive)
+    {}
+    take("checkpoint", checkpoint?);
+    take("checkpoint, CRIU alone", criu_alone(&work.join("dump.log"))?);
+    take("restore", restore?);
+    take("restore, CRIU alone", criu_alone(&work.join("restore.log"))?);
+    Ok(())
+}
+
+/// `(SECONDS) TEXT`: each line of the log has the time since CRIU's beginning.
+fn criu_alone(log: &Path) -> Result<Sample> {
+    let text = fs::read_to_string(log).context("CRIU's log")?;
+    let mut times = text.lines().filter_map(|line| line.strip_prefix('(')?.split_once(')'));
+    let seconds: f64 = times.next_back().context("a time in CRIU's log")?.0.parse()?;
+    Ok(Sample { wall: seconds * 1e6, ..Sample::default() })
 }

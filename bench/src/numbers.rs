@@ -47,13 +47,16 @@ impl Results {
             "kill" => (Unit::OwnCpu, sample.own_cpu),
             _ => (Unit::Cpu, sample.cpu),
         };
+        if name.ends_with("CRIU alone") {
+            return self.put(name, Unit::Wall, runtime, sample.wall);
+        }
         self.put(name, cpu.0, runtime, cpu.1);
         match name {
             "run def" | "exec" | "state" => {
                 self.put(name, Unit::Rss, runtime, sample.rss);
                 self.put(name, Unit::Faults, runtime, sample.faults);
             }
-            "delete -f, live" | "100 runs, 8 at a time" => {
+            "delete -f, live" | "100 runs, 8 at a time" | "checkpoint" | "restore" => {
                 self.put(name, Unit::Wall, runtime, sample.wall);
             }
             _ => {}

@@ -17,10 +17,12 @@ pub(crate) struct Runtime {
     root: PathBuf,
     /// It uses the libraries in /mnt.
     own_libraries: bool,
+    /// The `PATH` with CRIU.
+    path: String,
 }
 
 /// What one call cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     /// CPU of everything that happened, in us.
     pub(crate) cpu: f64,
@@ -65,7 +67,10 @@ impl Runtime {
         let root = scene.directory.join(format!("state-{name}"));
         fs::create_dir_all(&root)?;
         let own_libraries = program.starts_with(scene.cache.join("runtimes"));
-        let mut runtime = Self { name, program, version: String::new(), root, own_libraries };
+        let criu = scene.cache.join("criu/bin");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", criu.display());
+        let mut runtime = Self { name, program, version: String::new(), root, own_libraries, path };
         if runtime.name != FLOOR {
             let output = runtime.command(&["--version"]).output()?;
             let text = String::from_utf8_lossy(&output.stdout);
@@ -85,6 +90,7 @@ impl Runtime {
     }
 
     fn environment(&self, command: &mut Command) {
+        command.env("PATH", &self.path);
         if self.own_libraries {
             command.env("LD_LIBRARY_PATH", "/mnt");
         }
@@ -110,6 +116,14 @@ impl Runtime {
         let status = call.status()?;
         let said = fs::read_to_string(&complaint)?;
         ensure!(status.success(), "{arguments:?}: {}", said.trim());
+        Ok(())
+    }
+
+    /// The same with /dev/null as streams, for CRIU refuses files of the host.
+    pub(crate) fn quietly(&self, arguments: &[&str]) -> Result<()> {
+        let mut call = self.command(arguments);
+        call.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        ensure!(call.status()?.success(), "{arguments:?} failed");
         Ok(())
     }
 
