@@ -85,10 +85,10 @@ impl Mounts<'_> {
             if self.cgroup_namespace {
                 return Ok(None);
             }
-            let hierarchy = self
-                .host
-                .iter()
-                .find(|other| other.device == mount.device && other.root == Path::new("/"));
+            // A later mount may cover an earlier one of the same hierarchy.
+            let is_whole =
+                |other: &&Mount| other.device == mount.device && other.root == Path::new("/");
+            let hierarchy = self.host.iter().rfind(is_whole);
             let hierarchy = hierarchy.ok_or_else(|| unknown(mount))?.mountpoint.clone();
             let field = entry.map_or_else(String::new, |(index, ..)| field(index));
             return Ok(Some((external(hierarchy, ExternalKind::Cgroup), field)));
