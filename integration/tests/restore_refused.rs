@@ -83,6 +83,24 @@ fn an_image_without_one_of_its_files() {
 }
 
 #[test]
+fn an_image_whose_files_end_too_early() {
+    criu!();
+    davit_only!("runc and CRIU wait for ever for the rest of a file of pages");
+    let c = saved(Container::counter());
+    for name in files(&c.image()).iter().filter(|name| name.ends_with(".img")) {
+        let file = Path::new(&c.image()).join(name);
+        let bytes = fs::read(&file).expect("read");
+        if bytes.is_empty() {
+            continue;
+        }
+        fs::write(&file, &bytes[..bytes.len() / 2]).expect("write");
+        is_refused(&c, &c.image(), &[name, "bytes"]);
+        fs::write(&file, bytes).expect("write");
+    }
+    c.restore(&[]).counts_beyond(3);
+}
+
+#[test]
 fn a_root_that_lacks_the_program() {
     criu!();
     let c = saved(Container::counter());

@@ -347,22 +347,26 @@ fn no_cgroup_at_all() {
 #[test]
 fn cgroups_of_others_are_not_made_again() {
     criu!();
-    let disabled = ["--cgroup-manager", "disabled"];
-    let options: &[&[&str]] =
-        if runtime::runtime().is_davit() { &[&[], &disabled] } else { &[&[]] };
-    for global in options {
-        let c = Container::counter().global(global);
-        let name = format!("{}-other", c.id);
-        let roots = host::cgroup_roots();
-        let others: Vec<_> = roots.iter().map(|root| root.join(&name)).collect();
-        others.iter().for_each(|other| fs::create_dir(other).expect("mkdir"));
-        c.up();
-        let counted = c.counts_beyond(3);
-        c.checkpoint(&[]);
-        others.iter().for_each(|other| fs::remove_dir(other).expect("rmdir"));
-        c.restore(&[]).counts_beyond(counted);
-        assert_eq!(leftovers::cgroups(&name), Vec::<std::path::PathBuf>::new(), "{global:?}");
-        c.delete().ok();
-        c.assert_nothing_left();
+    let is_davit = runtime::runtime().is_davit();
+    let trees = if is_davit { host::cgroup_trees() } else { vec![&[][..]] };
+    for tree in trees {
+        others_are_not_made_again(Container::counter().by(tree));
     }
+    if is_davit {
+        others_are_not_made_again(Container::counter().global(&["--cgroup-manager", "disabled"]));
+    }
+}
+
+fn others_are_not_made_again(c: Container) {
+    let name = format!("{}-other", c.id);
+    let others: Vec<_> = host::cgroup_roots().iter().map(|root| root.join(&name)).collect();
+    others.iter().for_each(|other| fs::create_dir(other).expect("mkdir"));
+    c.up();
+    let counted = c.counts_beyond(3);
+    c.checkpoint(&[]);
+    others.iter().for_each(|other| fs::remove_dir(other).expect("rmdir"));
+    c.restore(&[]).counts_beyond(counted);
+    assert_eq!(leftovers::cgroups(&name), Vec::<std::path::PathBuf>::new());
+    c.delete().ok();
+    c.assert_nothing_left();
 }

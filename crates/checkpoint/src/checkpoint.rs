@@ -57,8 +57,8 @@ pub struct Container<'a> {
     pub root: &'a Path,
     /// The directory of its cgroup that has a freezer.
     pub freezer: Option<&'a Path>,
-    /// Whether it has a cgroup of its own.
-    pub has_cgroup: bool,
+    /// Whether it is in a cgroup of its own in every hierarchy.
+    pub has_own_cgroups: bool,
     /// Its mounts.
     pub mounts: &'a [Mount],
     /// The host's mounts.
@@ -101,7 +101,7 @@ pub fn plan(container: &Container<'_>, options: &Options) -> Result<Plan, Error>
         Setting::text(Field::Root, utf8("root.path", container.root)?).from("root.path"),
         Setting::flag(Field::NotifyScripts),
         Setting::flag(Field::OrphanPtsMaster),
-        options.cgroups_mode(container.has_cgroup),
+        options.cgroups_mode(container.has_own_cgroups),
     ];
     if let Some(freezer) = container.freezer {
         settings.push(Setting::text(Field::FreezeCgroup, utf8("cgroup", freezer)?));
@@ -145,6 +145,8 @@ pub fn plan(container: &Container<'_>, options: &Options) -> Result<Plan, Error>
         namespaces: names(false),
         joined: names(true),
         hostname: container.spec.hostname().clone(),
+        // The files are not there yet.
+        sizes: BTreeMap::new(),
     };
     Ok(Plan { request: Request { kind, settings }, image })
 }

@@ -3,6 +3,7 @@
 //!
 //! An image may come from another host: what is read of it is checked, as config.json is.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,16 @@ pub struct Image {
     /// `hostname` of config.json.
     #[serde(default)]
     pub hostname: Option<String>,
+    /// The size of each of CRIU's files, in bytes: CRIU waits for ever for the rest of one that ends
+    /// too early.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, u64>,
+}
+
+/// Whether a file of this name is of the image, and not a log.
+#[must_use]
+pub fn is_of_image(name: &str) -> bool {
+    name.ends_with(".img") && !name.contains('/')
 }
 
 /// A mount whose source is outside.
@@ -109,6 +120,9 @@ impl Image {
         if image.streams.len() > 3 || !image.streams.iter().all(Stream::is_plain) {
             return refuse("has invalid streams".to_owned());
         }
+        if let Some(name) = image.sizes.keys().find(|name| !is_of_image(name)) {
+            return refuse(format!("{name:?} is not the name of a file of CRIU"));
+        }
         Ok(image)
     }
 
@@ -171,6 +185,7 @@ mod tests {
             namespaces: vec!["pid".to_owned()],
             joined: Vec::new(),
             hostname: Some("web".to_owned()),
+            sizes: BTreeMap::from([("pages-1.img".to_owned(), 4096)]),
         }
     }
 
@@ -197,6 +212,12 @@ mod tests {
             assert!(refused(&|image| image.streams[0].key = Some(key.to_owned())), "{key:?}");
         }
         assert!(refused(&|image| image.streams.push(image.streams[0].clone())));
+        for name in ["", "x", "../pages-1.img", "/pages-1.img"] {
+            assert!(
+                refused(&|image| image.sizes = BTreeMap::from([(name.to_owned(), 0)])),
+                "{name:?}"
+            );
+        }
         assert!(Image::parse(b"{").is_err());
     }
 }

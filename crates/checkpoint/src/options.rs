@@ -113,10 +113,10 @@ impl Options {
         settings
     }
 
-    /// How cgroups are treated, where the container has some of its own.
-    pub(crate) fn cgroups_mode(&self, has_cgroup: bool) -> Setting {
+    /// How cgroups are treated, where the container has its own in every hierarchy.
+    pub(crate) fn cgroups_mode(&self, has_own: bool) -> Setting {
         let option = "--manage-cgroups-mode";
-        match (self.cgroups, has_cgroup) {
+        match (self.cgroups, has_own) {
             (Some(mode), _) => Setting::number(Field::ManageCgroupsMode, mode as i64).from(option),
             (None, true) => Setting::number(Field::ManageCgroupsMode, CgroupsMode::Soft as i64),
             (None, false) => Setting::number(Field::ManageCgroupsMode, CgroupsMode::Ignore as i64),

@@ -81,7 +81,7 @@ impl Facts {
             pid: 42,
             root: Path::new("/b/rootfs"),
             freezer: Some(Path::new("/sys/fs/cgroup/web")),
-            has_cgroup: true,
+            has_own_cgroups: true,
             mounts: &self.own,
             host_mounts: &self.host,
             places: &self.places,

@@ -1,15 +1,16 @@
 //! The directories of an image and of CRIU's log.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use davit_checkpoint::image::{DESCRIPTORS, Image, MARKER};
+use davit_checkpoint::image::{DESCRIPTORS, Image, MARKER, is_of_image};
 use davit_sys::OsContext;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::config::input;
@@ -117,11 +118,41 @@ impl ImageDir {
     /// # Errors
     /// Those of open(2), write(2) and rename(2), such as ENOSPC.
     pub(super) fn complete(&self, image: &Image) -> Result<()> {
+        let image = Image { sizes: self.sizes()?, ..image.clone() };
         self.write(DESCRIPTORS, &image.descriptors()?)?;
         self.write(TEMPORARY, &image.text()?)?;
         renameat(&self.directory, TEMPORARY, &self.directory, MARKER)
             .syscall("rename")
             .within(|| self.named(MARKER))
+    }
+
+    /// The sizes of the files that CRIU has written.
+    fn sizes(&self) -> Result<BTreeMap<String, u64>> {
+        let path = format!("/proc/self/fd/{}", self.number());
+        let mut sizes = BTreeMap::new();
+        for entry in std::fs::read_dir(path).syscall("open").within(|| self.named(""))? {
+            let name = entry.syscall("getdents").within(|| self.named(""))?.file_name();
+            let Some(name) = name.to_str().filter(|name| is_of_image(name)) else { continue };
+            sizes.insert(name.to_owned(), self.size(name)?);
+        }
+        Ok(sizes)
+    }
+
+    fn size(&self, name: &str) -> Result<u64> {
+        let stat = fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let size = stat.syscall("stat").within(|| self.named(name))?.st_size;
+        Ok(size.cast_unsigned())
+    }
+
+    fn check_sizes(&self, image: &Image) -> Result<()> {
+        for (name, size) in &image.sizes {
+            let found = self.size(name)?;
+            if found != *size {
+                let message = format!("has {found} bytes, and had {size} at the checkpoint");
+                return Err(Error::new(message).within(self.named(name)));
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -140,7 +171,7 @@ impl ImageDir {
     /// Reads the marker of a complete image.
     ///
     /// # Errors
-    /// There is none: the image is not complete, or not davit's; it is damaged.
+    /// There is none: the image is not complete, or not davit's; it or a file of CRIU is damaged.
     pub(super) fn image(&self) -> Result<Image> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match openat(&self.directory, MARKER, flags, Mode::empty()) {
@@ -156,7 +187,9 @@ impl ImageDir {
         };
         let stat = fstat(&file).syscall("fstat").within(|| self.named(MARKER))?;
         let text = input::read_regular(&file, &stat).within(|| self.named(MARKER))?;
-        Image::parse(&text).within(|| format!("image {}", self.path.display()))
+        let image = Image::parse(&text).within(|| format!("image {}", self.path.display()))?;
+        self.check_sizes(&image)?;
+        Ok(image)
     }
 
     fn named(&self, name: &str) -> String {
@@ -176,8 +209,16 @@ mod tests {
         assert!(error.message().contains("is not complete"), "{error}");
         let text = br#"{"format":1,"davit":"0.2.0","id":"web"}"#;
         let image = Image::parse(text).unwrap();
+        let pages = directory.path().join("new/pages-1.img");
+        std::fs::write(&pages, "pages").unwrap();
         dir.complete(&image).unwrap();
-        assert_eq!(dir.image().unwrap(), image);
+        let sizes = BTreeMap::from([("pages-1.img".to_owned(), 5)]);
+        assert_eq!(dir.image().unwrap(), Image { sizes, ..image });
+        std::fs::write(&pages, "page").unwrap();
+        let error = dir.image().unwrap_err();
+        assert!(error.message().contains("pages-1.img: has 4 bytes, and had 5"), "{error}");
+        std::fs::remove_file(&pages).unwrap();
+        assert!(dir.image().unwrap_err().message().contains("pages-1.img: stat"));
         dir.begin().unwrap();
         assert!(dir.image().is_err());
     }

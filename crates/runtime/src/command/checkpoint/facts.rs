@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use davit_cgroups::Cgroup;
 use davit_checkpoint::checkpoint::{Namespace, OpenStream};
 use davit_checkpoint::mountinfo::{self, Mount};
 use davit_namespaces::Kind;
@@ -46,6 +47,22 @@ impl Facts {
             mounts,
         })
     }
+}
+
+/// Whether a process is in a cgroup of the container in every hierarchy that the kernel has, mounted
+/// or not. CRIU writes down, and makes again, all that is below the cgroup of a process: in the root
+/// of a hierarchy that is every cgroup of the host.
+pub(super) fn is_in_own_cgroups(pid: i32, cgroup: Option<&Cgroup>) -> Result<bool> {
+    let Some(cgroup) = cgroup else { return Ok(false) };
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&path).syscall("read").within(|| path)?;
+    let is_own = |line: &str| {
+        let place = line.splitn(3, ':').nth(2).and_then(|place| place.strip_prefix('/'));
+        let is_below =
+            |own: &Path| own != Path::new("") && Path::new(place.unwrap_or("")).starts_with(own);
+        cgroup.members.iter().any(|member| is_below(&member.path))
+    };
+    Ok(text.lines().all(is_own))
 }
 
 fn mounts(pid: &str) -> Result<Vec<Mount>> {

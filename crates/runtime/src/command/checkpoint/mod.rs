@@ -159,7 +159,7 @@ fn inspect<T>(
         pid: init.pid,
         root: &record.rootfs,
         freezer,
-        has_cgroup: record.cgroup.is_some(),
+        has_own_cgroups: facts::is_in_own_cgroups(init.pid, record.cgroup.as_ref())?,
         mounts: &facts.mounts,
         host_mounts: &facts.host_mounts,
         places: &facts.places,
