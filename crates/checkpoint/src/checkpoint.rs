@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use crate::image::{FORMAT, Image, Stream};
+use crate::image::{External, FORMAT, Image, Stream};
 use crate::mountinfo::Mount;
 use crate::mounts::{Mounts, maps_ids};
 use crate::protocol::Kind;
@@ -131,11 +131,22 @@ pub fn plan(container: &Container<'_>, options: &Options) -> Result<Plan, Error>
     }
     let kind = if options.pre_dump { Kind::PreDump } else { Kind::Dump };
     let mounts = mounts.into_iter().map(|(external, _)| external).collect();
+    let image = image(container, options, mounts, streams);
+    Ok(Plan { request: Request { kind, settings }, image })
+}
+
+/// What davit adds to the files of CRIU, whose sizes are not known yet.
+fn image(
+    container: &Container<'_>,
+    options: &Options,
+    mounts: Vec<External>,
+    streams: Vec<Stream>,
+) -> Image {
     let names = |joined_only: bool| {
         let wanted = container.namespaces.iter().filter(|one| one.joined || !joined_only);
         wanted.map(|one| config_name(one.kind).to_owned()).collect()
     };
-    let image = Image {
+    Image {
         format: FORMAT,
         davit: container.davit.to_owned(),
         id: container.id.to_owned(),
@@ -145,10 +156,8 @@ pub fn plan(container: &Container<'_>, options: &Options) -> Result<Plan, Error>
         namespaces: names(false),
         joined: names(true),
         hostname: container.spec.hostname().clone(),
-        // The files are not there yet.
         sizes: BTreeMap::new(),
-    };
-    Ok(Plan { request: Request { kind, settings }, image })
+    }
 }
 
 /// Everything of a container that stands in the way of a checkpoint, as far as its configuration,

@@ -46,8 +46,8 @@ pub struct Image {
     /// `hostname` of config.json.
     #[serde(default)]
     pub hostname: Option<String>,
-    /// The size of each of CRIU's files, in bytes: CRIU waits for ever for the rest of one that ends
-    /// too early.
+    /// The size of each of CRIU's files, in bytes: CRIU waits for ever for the rest of one that is
+    /// too short.
     #[serde(default)]
     pub sizes: BTreeMap<String, u64>,
 }

@@ -49,9 +49,9 @@ impl Facts {
     }
 }
 
-/// Whether a process is in a cgroup of the container in every hierarchy that the kernel has, mounted
-/// or not. CRIU writes down, and makes again, all that is below the cgroup of a process: in the root
-/// of a hierarchy that is every cgroup of the host.
+/// Whether a process is in a cgroup of the container in every hierarchy that the kernel has,
+/// mounted or not. CRIU writes down, and makes again, all that is below the cgroup of a process: in
+/// the root of a hierarchy that is every cgroup of the host.
 pub(super) fn is_in_own_cgroups(pid: i32, cgroup: Option<&Cgroup>) -> Result<bool> {
     let Some(cgroup) = cgroup else { return Ok(false) };
     let path = format!("/proc/{pid}/cgroup");
