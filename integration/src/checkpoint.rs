@@ -59,7 +59,7 @@ pub const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i >>/dev/shm/n; sl
 
 /// What CRIU asks the kernel at its beginning takes ten seconds at times, where tests run side by
 /// side.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Container {
     /// A container that counts; see [`Container::counted`].
@@ -84,14 +84,14 @@ impl Container {
     /// Waits until it has counted further than this, and returns how far.
     #[track_caller]
     pub fn counts_beyond(&self, number: usize) -> usize {
-        let more = within(PATIENCE, || Some(self.counted()).filter(|counted| *counted > number));
+        let more = within(TIMEOUT, || Some(self.counted()).filter(|counted| *counted > number));
         more.unwrap_or_else(|| panic!("it stands still at {number}: {}", self.state()))
     }
 
     /// Waits until a restored container is there and runs.
     #[track_caller]
     pub fn until_running(&self) {
-        let runs = within(PATIENCE, || {
+        let runs = within(TIMEOUT, || {
             let state = self.call(&["state", &self.id]).done();
             (state.code == 0 && state.json()["status"] == "running").then_some(())
         });
@@ -122,7 +122,7 @@ impl Container {
         let mut all = vec!["checkpoint", "--image-path", &image, "--work-path", &work];
         all.extend(options);
         all.push(&self.id);
-        self.call(&all).env("PATH", path()).within(PATIENCE)
+        self.call(&all).env("PATH", path()).within(TIMEOUT)
     }
 
     /// The same, which must work.
@@ -137,7 +137,7 @@ impl Container {
         let work = self.path("work");
         let mut all = vec!["--image-path", image, "--work-path", &work];
         all.extend(options);
-        self.through_with_bundle(&[], "restore", &all).env("PATH", path()).within(PATIENCE)
+        self.through_with_bundle(&[], "restore", &all).env("PATH", path()).within(TIMEOUT)
     }
 
     /// `restore --detach` of this container's own checkpoint with /dev/null as stdio, which must
