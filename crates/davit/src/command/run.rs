@@ -148,6 +148,8 @@ pub(super) fn wait(
     if !keep {
         command::delete_ended(root, dir, record)?;
     }
+    // Those of poststop hooks.
+    output::print_warnings(globals);
     // Descriptors are not closed one by one: the kernel does it.
     std::process::exit(end.code)
 }
