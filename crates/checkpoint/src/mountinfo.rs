@@ -1,8 +1,8 @@
 //! The mounts of a mount namespace (proc_pid_mountinfo(5)).
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use davit_sys::mountinfo::path;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,32 +32,12 @@ fn line(line: &[u8]) -> Option<Mount> {
     let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let id = word(fields.next()?).parse().ok()?;
     let device = word(fields.nth(1)?);
-    let root = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
-    let mountpoint = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let root = path(fields.next()?);
+    let mountpoint = path(fields.next()?);
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = word(rest.next()?);
     let options = word(rest.nth(1)?);
     Some(Mount { id, device, root, mountpoint, fstype, options })
-}
-
-/// Decodes blank, tab, newline and backslash, which are a backslash and three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (first, tail.get(..3).and_then(octal)) {
-            (b'\\', Some(byte)) => {
-                plain.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                plain.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Parsing mountinfo: for `--no-pivot`, and for running containers.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use davit_sys::mountinfo::path;
 
 /// The mount points of procfs and sysfs in the text of `/proc/self/mountinfo`, last one first.
 #[must_use]
@@ -21,9 +21,9 @@ pub(crate) fn filesystems(mountinfo: &[u8]) -> impl Iterator<Item = (PathBuf, &[
     let lines = mountinfo.split(|byte| *byte == b'\n');
     lines.filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let path = fields.nth(4)?;
+        let mountpoint = fields.nth(4)?;
         let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-        Some((PathBuf::from(OsString::from_vec(unescape(path))), fstype))
+        Some((path(mountpoint), fstype))
     })
 }
 
@@ -33,28 +33,8 @@ pub(crate) fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
     lines.filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        Some((id, PathBuf::from(OsString::from_vec(unescape(fields.nth(3)?)))))
+        Some((id, path(fields.nth(3)?)))
     })
-}
-
-/// Decodes blank, tab, newline and backslash, which are a backslash and three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (first, tail.get(..3).and_then(octal)) {
-            (b'\\', Some(byte)) => {
-                plain.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            _ => {
-                plain.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

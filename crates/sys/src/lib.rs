@@ -18,6 +18,7 @@ pub mod eventfd;
 pub mod file;
 mod id_mapping;
 pub mod mount;
+pub mod mountinfo;
 pub mod network;
 pub mod path;
 pub mod pidfd;

@@ -11,7 +11,6 @@ mod id_maps;
 mod log;
 mod overlay;
 mod resolve;
-pub use resolve::make_mountpoint;
 mod root;
 
 use std::ffi::CStr;
@@ -24,6 +23,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, umask};
 
 use self::log::Log;
+pub use self::resolve::make_mountpoint;
 use self::resolve::{Destination, FileKind, LastDirectory};
 pub(crate) use self::root::directory;
 use crate::op::{Action, Op, Phase, Source, Target};

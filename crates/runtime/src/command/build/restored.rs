@@ -12,11 +12,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, sethostname};
 
 use super::{ContainerBuilder, run_hooks, write_init_link, write_pid_file};
+use crate::command::checkpoint::{explain, note};
 use crate::command::restore::{Restoration, Restored};
 use crate::error::{Error, Result, Within};
 use crate::spawn::reap;
 use crate::spawn::send_fd;
-use crate::state::{BootId, LaterParts, Process, StateRoot};
+use crate::state::{LaterParts, StateRoot};
 
 /// The process that CRIU has restored.
 struct Init {
@@ -69,9 +70,7 @@ impl ContainerBuilder<'_> {
         }
         restoration.make_mountpoints()?;
         let (mut session, restoration) = restoration.start()?;
-        let mut criu = Process::of(session.pid())?;
-        criu.boot = BootId::current();
-        self.dir.write_criu_link(&criu)?;
+        note(&self.dir, &session)?;
         self.enter_cgroup(session.pid())?;
         let message = restoration.encode(&session)?;
         let mut master = None;
@@ -81,7 +80,7 @@ impl ContainerBuilder<'_> {
         };
         let perform = || session.perform(&message, told);
         let response = operation("checkpoint", &restoration.request, perform)
-            .map_err(|error| explain(error, &restoration))?;
+            .map_err(|error| explain(error, &restoration.request))?;
         drop(session);
         let (pid, pidfd) = restored.take().ok_or_else(|| Error::new("criu named no process"))?;
         if response.restored != Some(pid.as_raw()) {
@@ -184,13 +183,4 @@ fn set_hostname(pid: Pid, name: &str) -> Result<()> {
     let set = sethostname(name).syscall("sethostname").within(|| "hostname");
     join_namespaces(own.as_fd(), libc::CLONE_NEWUTS).within(|| "hostname")?;
     set
-}
-
-/// A failure of CRIU, with the field that its message is about.
-fn explain(error: Error, restoration: &Restoration) -> Error {
-    let field = restoration.request.origin_of(error.message()).map(str::to_owned);
-    match field {
-        Some(field) => error.within(field),
-        None => error,
-    }
 }

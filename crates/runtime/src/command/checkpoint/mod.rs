@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use davit_checkpoint::checkpoint::{Container, LOG, Plan, obstacles, plan};
 use davit_checkpoint::image::{DESCRIPTORS, MARKER};
-use davit_checkpoint::{Criu, Launch, Notification, Options, Session};
+use davit_checkpoint::{Criu, Launch, Notification, Options, Request, Session};
 use davit_sys::OsContext;
 use davit_sys::trace::operation;
 
@@ -206,7 +206,7 @@ fn dump(
     };
     let perform = || session.perform(&message, told);
     operation("checkpoint", &target.plan.request, perform)
-        .map_err(|error| explain(error, target))?;
+        .map_err(|error| explain(error, &target.plan.request))?;
     if !completed {
         images.complete(image)?;
     }
@@ -227,7 +227,7 @@ fn thaw(target: &Target, options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// It is missing or too old.
-pub(super) fn session(named: Option<&Path>) -> Result<Session> {
+fn session(named: Option<&Path>) -> Result<Session> {
     let start = || -> Result<Session> {
         let criu = Criu::find(named, std::env::var_os("PATH").as_deref())?;
         Ok(Session::start(&criu, Launch::default())?)
@@ -277,8 +277,8 @@ fn ready(status: Option<OwnedFd>) -> Result<()> {
 }
 
 /// A failure of CRIU, with the field that its message is about.
-fn explain(error: Error, target: &Target) -> Error {
-    let field = target.plan.request.origin_of(error.message()).map(str::to_owned);
+pub(super) fn explain(error: Error, request: &Request) -> Error {
+    let field = request.origin_of(error.message()).map(str::to_owned);
     match field {
         Some(field) => error.within(field),
         None => error,
