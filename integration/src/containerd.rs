@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::call::{Call, Outcome};
 use crate::fixture::{Daemon, EngineFixture};
-use crate::image;
 use crate::runtime::runtime;
+use crate::{checkpoint, image};
 
 /// The daemon's configuration: all of it in the directory DIR, the CRI plugin with RUNTIME as its
 /// runtime.
@@ -51,6 +51,8 @@ pub struct Containerd {
     /// Where it lives.
     pub place: EngineFixture,
     daemon: Option<Daemon>,
+    /// The daemon's PATH, if it is another than the test's.
+    path: Option<String>,
 }
 
 /// Makes a [`Containerd`], or ends the test where containerd or the runtime cannot run.
@@ -78,13 +80,22 @@ impl Containerd {
 
     /// The same, whose CRI plugin may ask for the systemd cgroup driver.
     pub fn with_cgroups_of_systemd(systemd: bool) -> Self {
+        Self::with(systemd, None)
+    }
+
+    /// The same as [`Containerd::new`] with CRIU in its PATH.
+    pub fn with_criu() -> Self {
+        Self::with(false, Some(checkpoint::path()))
+    }
+
+    fn with(systemd: bool, path: Option<String>) -> Self {
         let place = EngineFixture::new();
         let binary = runtime().path.to_str().expect("utf-8");
         let config = CONFIG.replace("DIR", place.dir().to_str().expect("utf-8"));
         let config = config.replace("RUNTIME", binary).replace("IMAGE", image::NAME);
         let config = config.replace("SYSTEMD", &systemd.to_string());
         fs::write(place.dir().join("config.toml"), config).expect("write");
-        let mut this = Self { place, daemon: None };
+        let mut this = Self { place, daemon: None, path };
         this.start_daemon();
         let archive = image::archive(this.place.dir());
         let archive = archive.to_str().expect("utf-8");
@@ -99,8 +110,11 @@ impl Containerd {
         let config = self.place.path("config.toml");
         let log = self.place.path("log");
         let ready = || self.call(&["version"]).done().code == 0;
-        let daemon = Daemon::start(&["containerd", "--config", &config], &log, ready);
-        self.daemon = Some(daemon);
+        let path = self.path.iter().map(|path| format!("PATH={path}")).collect::<Vec<_>>();
+        let mut words = vec!["env"];
+        words.extend(path.iter().map(String::as_str));
+        words.extend(["containerd", "--config", &config]);
+        self.daemon = Some(Daemon::start(&words, &log, ready));
     }
 
     /// Stops the daemon; containers live on.

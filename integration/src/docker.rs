@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::call::{Call, Outcome, within};
 use crate::fixture::{Daemon, EngineFixture};
 use crate::runtime::runtime;
-use crate::{call, capture, image, limits};
+use crate::{call, capture, checkpoint, image, limits};
 
 /// What the image is called.
 pub const IMAGE: &str = "busybox";
@@ -37,6 +37,15 @@ impl Default for Docker {
 impl Docker {
     /// A daemon with the image.
     pub fn new() -> Self {
+        Self::called_by(&[])
+    }
+
+    /// The same with CRIU in its PATH.
+    pub fn with_criu() -> Self {
+        Self::called_by(&["env", &format!("PATH={}", checkpoint::path())])
+    }
+
+    fn called_by(caller: &[&str]) -> Self {
         let place = EngineFixture::new();
         // The name `runc` is taken.
         let runtimes = json!({
@@ -47,12 +56,15 @@ impl Docker {
             // Where systemd runs dockerd would have it make the cgroups; podman and containerd are
             // asked for that.
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            // Checkpoints are.
+            "experimental": true,
         });
         let (cgroup, host) = (place.cgroup(), format!("unix://{}", place.path("sock")));
         let [config, data, exec, pid, log] =
             ["config.json", "data", "exec", "pid", "log"].map(|name| place.path(name));
         std::fs::write(&config, runtimes.to_string()).expect("write");
         let daemon = [
+            caller,
             &["dockerd", "--config-file", &config, "--data-root", &data, "--exec-root", &exec],
             &["--pidfile", &pid, "--host", &host, "--group", "0", "--cgroup-parent", &cgroup][..],
             &["--default-runtime", "tested"],

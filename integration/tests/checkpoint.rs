@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use integration::checkpoint::path;
+use integration::config::push;
 use integration::leftovers::is_dead;
 use integration::*;
 
@@ -177,6 +178,34 @@ fn a_locked_file_needs_a_flag() {
     c.checkpoint(&["--file-locks"]);
     c.restore(&["--file-locks"]);
     assert!(locked(), "the lock is lost");
+}
+
+#[test]
+fn a_device_that_criu_does_not_know_is_named() {
+    criu!();
+    let numbers = json!({ "type": "c", "major": 10, "minor": 229 });
+    let with = |more: Value| {
+        let mut all = numbers.clone();
+        let map = all.as_object_mut().expect("an object");
+        map.extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let c = Container::sh("exec 9</dev/fuse; echo >/dev/shm/open; sleep 1000").with(|c| {
+        push(&mut c["linux"]["devices"], with(json!({ "path": "/dev/fuse" })));
+        let rule = with(json!({ "allow": true, "access": "rwm" }));
+        push(&mut c["linux"]["resources"]["devices"], rule);
+    });
+    c.up();
+    let open = || fs::metadata(format!("/proc/{}/root/dev/shm/open", c.pid())).ok();
+    assert!(call::within(call::DEADLINE, open).is_some(), "it is not open");
+    let own: &[&str] =
+        if runtime::runtime().is_davit() { &["descriptor 9, /dev/fuse"] } else { &[] };
+    c.checkpoint_call(&[]).done().refuses(&[&["10:229"], own].concat());
+    assert_eq!(c.status(), "running");
+    if runtime::runtime().is_davit() {
+        let check = c.checkpoint_call(&["--check"]).done();
+        assert!(check.code == 1 && check.out.contains(own[0]), "{check:?}");
+    }
 }
 
 /// A CRIU of this script, alone in the caller's PATH.

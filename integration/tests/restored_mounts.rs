@@ -128,14 +128,18 @@ fn masks_and_read_only_paths() {
             push(&mut c["linux"]["maskedPaths"], "/secret".into());
             push(&mut c["linux"]["maskedPaths"], "/hidden".into());
             push(&mut c["linux"]["maskedPaths"], "/not/there".into());
+            push(&mut c["linux"]["readonlyPaths"], "/etc".into());
+            push(&mut c["linux"]["readonlyPaths"], "/etc/passwd".into());
         });
     keeps_its_mounts(&c);
     assert_eq!(
         c.ask("ls -A /secret; ls -A /proc/acpi; cat /hidden /proc/keys /proc/timer_list"),
         ""
     );
-    let touch = c.exec(&["touch", "/secret/new"]).fails();
-    assert!(touch.err.contains("Read-only"), "{touch:?}");
+    for path in ["/secret/new", "/etc/new", "/etc/passwd"] {
+        let touch = c.exec(&["touch", path]).fails();
+        assert!(touch.err.contains("Read-only"), "{touch:?}");
+    }
 }
 
 #[test]

@@ -112,7 +112,17 @@ impl Mounts<'_> {
             let root = external(mountpoint.clone(), ExternalKind::Root);
             return Ok(Some((root, "root.path".to_owned())));
         }
+        if self.is_in_root(mount) {
+            return Ok(None);
+        }
         Err(self.refuse(mount))
+    }
+
+    /// Whether it shows a part of the container's root, as `readonlyPaths` does: CRIU makes that of
+    /// the root's mount.
+    fn is_in_root(&self, mount: &Mount) -> bool {
+        let root = self.own.iter().find(|other| other.mountpoint == Path::new("/"));
+        root.is_some_and(|root| root.device == mount.device && mount.root.starts_with(&root.root))
     }
 
     fn refuse(&self, mount: &Mount) -> Error {
@@ -205,7 +215,8 @@ mod tests {
         83 65 254:0 /srv /data rw - ext4 /dev/vda rw\n\
         84 83 0:61 / /data/deep rw - tmpfs tmpfs rw\n\
         85 67 0:6 /fuse /dev/fuse rw - devtmpfs devtmpfs rw\n\
-        86 65 0:60 / /sub rw - tmpfs tmpfs rw\n";
+        86 65 0:60 / /sub rw - tmpfs tmpfs rw\n\
+        89 65 254:0 /b/rootfs/etc /etc ro - ext4 /dev/vda rw\n";
 
     fn spec(mounts: serde_json::Value) -> Spec {
         let spec = serde_json::json!({ "ociVersion": "1.3.0", "mounts": mounts });

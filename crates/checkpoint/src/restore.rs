@@ -186,14 +186,20 @@ fn bind_source(target: &Target<'_>, destination: &Path) -> Result<(PathBuf, Stri
     Ok((source, field))
 }
 
-/// The streams that davit has replace those of the image with the same number.
+/// The streams that davit has replace those of the image with the same number; /dev/null stays
+/// what it was, for CRIU seeks in it, and in a pipe it cannot.
 fn streams(image: &Image) -> Vec<Setting> {
     let mut seen = BTreeSet::new();
     let mut settings = Vec::new();
     for (number, stream) in (0u8..).zip(&image.streams) {
         if let Some(key) = stream.key.as_ref().filter(|key| seen.insert((*key).clone())) {
             let origin = format!("descriptor {number} was {}", stream.link);
-            settings.push(Setting::inherit(key.clone(), File::Stream(number)).from(origin));
+            let file = match stream.link.as_str() {
+                "/dev/null" => File::Null,
+                _ if key.starts_with("file[") => File::SeekableStream(number),
+                _ => File::Stream(number),
+            };
+            settings.push(Setting::inherit(key.clone(), file).from(origin));
         }
     }
     settings

@@ -16,6 +16,10 @@ pub enum File {
     Work,
     /// A standard stream of davit.
     Stream(u8),
+    /// The standard stream of davit in the place of a file, in which CRIU seeks.
+    SeekableStream(u8),
+    /// /dev/null.
+    Null,
     /// The namespace of this kind that config.json gives by path.
     Namespace(&'static str),
 }
@@ -168,7 +172,10 @@ impl fmt::Display for File {
         match self {
             Self::Images => f.write_str("the image directory"),
             Self::Work => f.write_str("the work directory"),
-            Self::Stream(number) => write!(f, "descriptor {number} of the caller"),
+            Self::Stream(number) | Self::SeekableStream(number) => {
+                write!(f, "descriptor {number} of the caller")
+            }
+            Self::Null => write!(f, "/dev/null"),
             Self::Namespace(kind) => write!(f, "the {kind} namespace"),
         }
     }

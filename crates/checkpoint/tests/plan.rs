@@ -161,7 +161,7 @@ fn a_restore_is_planned_for_another_bundle() {
         "criu cg_root cpu = /web (linux.cgroupsPath)",
         "criu inherit_fd extRootNetNS = the net namespace (linux.namespaces[2].path)",
         "criu ext_mnt /data = /other/data (mounts[1])",
-        "criu inherit_fd file[18:1f] = descriptor 0 of the caller (descriptor 0 was /dev/null)",
+        "criu inherit_fd file[18:1f] = /dev/null (descriptor 0 was /dev/null)",
         "criu inherit_fd pipe:[7] = descriptor 1 of the caller (descriptor 1 was pipe:[7])",
         "criu inherit_fd file[19:1f] = descriptor 2 of the caller (descriptor 2 was /var/log/web)",
     ];

@@ -14,7 +14,7 @@ use davit_sys::trace::operation;
 use davit_sys::{OsContext, path};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+use nix::unistd::{Pid, UnlinkatFlags, Whence, lseek, unlinkat};
 use oci_spec::runtime::Spec;
 
 use super::build::ContainerBuilder;
@@ -319,15 +319,36 @@ fn files(request: &Request, spec: &Spec) -> Result<Vec<(File, OwnedFd)>> {
     for setting in &request.settings {
         let Value::Inherit(_, file) = &setting.value else { continue };
         let opened = match file {
-            File::Stream(0) => stdin().as_fd().try_clone_to_owned().syscall("dup")?,
-            File::Stream(1) => stdout().as_fd().try_clone_to_owned().syscall("dup")?,
-            File::Stream(_) => stderr().as_fd().try_clone_to_owned().syscall("dup")?,
+            File::Stream(number) => stream(*number)?,
+            File::SeekableStream(number) => {
+                let opened = stream(*number)?;
+                let is_file = lseek(&opened, 0, Whence::SeekCur).syscall("lseek");
+                is_file.within(|| format!("{}: only a file can take its place", setting.origin))?;
+                opened
+            }
+            File::Null => {
+                let path = "/dev/null";
+                open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+                    .syscall("open")
+                    .within(|| path)?
+            }
             File::Namespace(name) => namespace(spec, name)?,
             File::Images | File::Work => continue,
         };
         files.push((file.clone(), opened));
     }
     Ok(files)
+}
+
+/// A standard stream of this process.
+fn stream(number: u8) -> Result<OwnedFd> {
+    let (input, output, errors) = (stdin(), stdout(), stderr());
+    let stream = match number {
+        0 => input.as_fd(),
+        1 => output.as_fd(),
+        _ => errors.as_fd(),
+    };
+    Ok(stream.try_clone_to_owned().syscall("dup")?)
 }
 
 /// Opens the namespace that config.json gives by path. Its type was checked before.

@@ -11,7 +11,7 @@ use davit_namespaces::Kind;
 use davit_sys::OsContext;
 use davit_sys::path::{Links, c_string, open_in_root};
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlink};
-use nix::sys::stat::{Mode, fstat, stat};
+use nix::sys::stat::{Mode, fstat, major, minor, stat};
 use oci_spec::runtime::Spec;
 
 use crate::error::{Result, Within};
@@ -137,6 +137,8 @@ pub(super) struct OpenFile {
     pub(super) link: String,
     /// The id of its mount, and its inode.
     pub(super) place: (u64, u64),
+    /// The numbers of a character device.
+    pub(super) device: Option<(u64, u64)>,
     /// `O_*`
     flags: u64,
 }
@@ -153,11 +155,14 @@ impl OpenFile {
             let line = info.lines().find_map(|line| line.strip_prefix(name))?;
             u64::from_str_radix(line.trim(), radix).ok()
         };
+        let file = stat(path.as_str()).ok()?;
         // Before Linux 5.14 there is no inode.
-        let inode = value("ino:", 10).or_else(|| Some(stat(path.as_str()).ok()?.st_ino));
+        let inode = value("ino:", 10).unwrap_or(file.st_ino);
+        let is_device = file.st_mode & libc::S_IFMT == libc::S_IFCHR;
         Some(Self {
             number,
-            place: (value("mnt_id:", 10)?, inode?),
+            place: (value("mnt_id:", 10)?, inode),
+            device: is_device.then(|| (major(file.st_rdev), minor(file.st_rdev))),
             flags: value("flags:", 8)?,
             link,
         })

@@ -62,7 +62,7 @@ pub fn checkpoint(root: &StateRoot, id: &Id, request: &mut CheckpointRequest) ->
     let images = ImageDir::open("--image-path", &request.image, true)?;
     let work = request.work.as_deref();
     let work = work.map(|path| ImageDir::open("--work-path", path, true)).transpose()?;
-    let dumped = dump(&target, &images, work.as_ref().unwrap_or(&images), request);
+    let dumped = dump(root, &target, &images, work.as_ref().unwrap_or(&images), request);
     let removed = target.dir.remove_criu_link();
     dumped.and(removed)?;
     let Options { leave_running, pre_dump, .. } = request.options;
@@ -177,6 +177,7 @@ fn with_config(options: &Options, record: &Record) -> Options {
 }
 
 fn dump(
+    root: &StateRoot,
     target: &Target,
     images: &ImageDir,
     work: &ImageDir,
@@ -206,12 +207,27 @@ fn dump(
     };
     let perform = || session.perform(&message, told);
     operation("checkpoint", &target.plan.request, perform)
-        .map_err(|error| explain(error, &target.plan.request))?;
+        .map_err(|error| explain(error, &target.plan.request))
+        .map_err(|error| with_obstacle(error, root, target, &request.options))?;
     if !completed {
         images.complete(image)?;
     }
     drop(session);
     Ok(())
+}
+
+/// CRIU's failure, with the process and the descriptor that stand in the way as far as davit knows.
+fn with_obstacle(error: Error, root: &StateRoot, target: &Target, options: &Options) -> Error {
+    let Target { dir, record, .. } = target;
+    let status = if target.is_paused { Status::Paused } else { Status::Running };
+    let found = inspect(root, dir, record, status, |container, init| {
+        processes::obstacles(container, record, init, options)
+    });
+    // An error means that the container has ended: CRIU has said what there is to say.
+    match found.unwrap_or_default().first() {
+        Some(obstacle) => error.within(obstacle.message()).hinted(obstacle.advice()),
+        None => error,
+    }
 }
 
 /// CRIU leaves a paused container frozen: processes that it is to end must not be. CRIU still stops

@@ -18,6 +18,12 @@ const UNKNOWN_TO_CRIU: [&str; 4] = [
     "anon_inode:kvm-vm",
 ];
 
+/// The major number of the devices of which CRIU knows one alone, /dev/net/tun.
+const MISCELLANEOUS: u64 = 10;
+
+/// The minor number of /dev/net/tun.
+const TUN: u64 = 200;
+
 /// The state of an established connection in /proc/net/tcp.
 const ESTABLISHED: &str = "01";
 
@@ -59,7 +65,9 @@ fn of_file(
     connections: &BTreeMap<u64, String>,
 ) -> Option<Error> {
     let link = file.link.as_str();
-    if UNKNOWN_TO_CRIU.contains(&link) {
+    let is_unknown_device =
+        file.device.is_some_and(|(major, minor)| major == MISCELLANEOUS && minor != TUN);
+    if UNKNOWN_TO_CRIU.contains(&link) || is_unknown_device {
         return Some(Error::new("CRIU cannot dump it"));
     }
     if let Some(connection) = socket(link).and_then(|inode| connections.get(&inode)) {
