@@ -79,6 +79,50 @@ fn a_container_that_cannot_start() {
     d.assert_nothing_left();
 }
 
+/// As a kubelet does it for `POST /checkpoint/NAMESPACE/POD/CONTAINER`; the archive is an image of a
+/// new container.
+#[test]
+fn a_checkpoint_is_an_archive_that_is_started_again() {
+    criu!();
+    skip_if!(no_grpc());
+    skip_if!(integration::fixture::missing(&["containerd", "containerd-shim-runc-v2", "ctr"]));
+    let d = Containerd::with_criu();
+    fs::write(d.place.path("cri.py"), CLIENT).expect("write");
+    let archive = d.place.path("archive.tar");
+    let checkpoint =
+        |id: &str| call(&d, "CheckpointContainer", json!({ "1": id, "2": archive, "3": 60 }), &[]);
+    let unknown = checkpoint("nosuch").err.contains("not implemented");
+    skip_if!(unknown.then_some("this containerd has no CheckpointContainer"));
+    let pod = run_pod(&d, &d.place.cgroup());
+    let one = start(&d, &pod, "one", checkpoint::COUNTER);
+    let before = counts_beyond(&d, &one, 3);
+    checkpoint(&one).ok();
+    counts_beyond(&d, &one, before);
+    cri(&d, "StopContainer", json!({ "1": one, "2": 0 }));
+
+    let two = create_from(&d, &pod, "two", &archive, json!([]));
+    cri(&d, "StartContainer", json!({ "1": two }));
+    let after = counts_beyond(&d, &two, before);
+    assert!(after < before + 500, "{before} {after}");
+    cri(&d, "StopContainer", json!({ "1": two, "2": 0 }));
+    cri(&d, "StopPodSandbox", json!({ "1": pod.id }));
+    cri(&d, "RemovePodSandbox", json!({ "1": pod.id }));
+    d.assert_nothing_left();
+}
+
+/// Waits until a container has counted further than this, and returns how far.
+#[track_caller]
+fn counts_beyond(d: &Containerd, id: &str, number: usize) -> usize {
+    let request = json!({ "1": id, "2": ["tail", "-n", "1", "/dev/shm/n"], "3": 10 });
+    let counted = || {
+        let said = cri(d, "ExecSync", request.clone());
+        let counted = said["1"].as_str().and_then(|said| said.trim().parse().ok());
+        counted.filter(|counted| *counted > number)
+    };
+    let more = call::within(call::DEADLINE, counted);
+    more.unwrap_or_else(|| panic!("it stands still at {number}: {:?}", state(d, id)))
+}
+
 /// As a kubelet with `cgroupDriver: systemd` does it: the parent is a slice, and each container a
 /// scope in it.
 #[test]
@@ -125,10 +169,14 @@ fn run_pod(d: &Containerd, cgroup: &str) -> Pod {
 }
 
 fn create(d: &Containerd, pod: &Pod, name: &str, command: Value) -> String {
+    create_from(d, pod, name, image::NAME, command)
+}
+
+fn create_from(d: &Containerd, pod: &Pod, name: &str, image: &str, command: Value) -> String {
     let linux = json!({ "1": { "4": 67_108_864 }, "2": { "3": { "1": 2, "2": 1 } } });
     let config = json!({
         "1": { "1": name },
-        "2": { "1": image::NAME },
+        "2": { "1": image },
         "3": command,
         "15": linux,
     });
