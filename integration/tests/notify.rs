@@ -337,3 +337,28 @@ fn explain_shows_the_mount_of_the_socket() {
     );
     assert!(!explain().done().ok().out.contains("/run/notify"));
 }
+
+/// It was ready before: `restore` does not wait, and tells the service manager nothing.
+#[test]
+fn a_restored_container_has_been_ready() {
+    criu!();
+    davit_only!("Debian's runc waits for another READY=1");
+    let c = speaker("/bin/say READY=1");
+    let manager = Manager::at_path(&c);
+    c.create_call(&[]).silent().env("NOTIFY_SOCKET", &manager.address).done().exits(0);
+    let start = c.call(&["start", &c.id]).env("NOTIFY_SOCKET", &manager.address).spawn();
+    assert_eq!(manager.until_barrier(), expected(c.pid()));
+    start.wait().ok();
+    c.checkpoint(&[]);
+    for address in [None, Some(manager.address.as_str())] {
+        let mut call = c.restore_call(&c.image(), &["--detach"]);
+        if let Some(address) = address {
+            call = call.env("NOTIFY_SOCKET", address);
+        }
+        call.stdout(std::process::Stdio::null()).done().exits(0);
+        c.until_running();
+        manager.silent();
+        c.call(&["delete", "--force", &c.id]).done().exits(0);
+        c.assert_nothing_left();
+    }
+}

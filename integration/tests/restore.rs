@@ -280,3 +280,19 @@ fn a_program_that_ends_at_once_is_reported_in_the_foreground() {
     assert_eq!(running.done().code, 5);
     c.assert_nothing_left();
 }
+
+/// What podman, containerd and docker send beside the directories.
+#[test]
+fn the_options_of_engines() {
+    criu!();
+    fails_with!("runc", "Debian's has no --link-remap");
+    let c = Container::counter();
+    c.up();
+    let counted = c.counts_beyond(3);
+    let both = ["--tcp-established", "--ext-unix-sk", "--shell-job", "--file-locks"];
+    let modes = ["--manage-cgroups-mode", "soft", "--empty-ns", "network"];
+    let all = [&both[..], &modes].concat();
+    c.checkpoint(&[&all[..], &["--link-remap"]].concat());
+    c.restore(&[&all[..], &["--no-pivot", "--no-subreaper", "--auto-dedup"]].concat());
+    c.counts_beyond(counted);
+}

@@ -209,3 +209,43 @@ fn device_rules() {
         assert_eq!(said.out == "1\n", allowed, "{node}: {said:?}");
     }
 }
+
+/// Writes the name of its session keyring into memory, again and again.
+const KEYRING: &str = r#"
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void)
+{
+    for (;; usleep(20000)) {
+        char text[256] = "";
+        syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, text, sizeof text - 1);
+        int fd = open("/dev/shm/keyring", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        write(fd, text, strlen(text));
+        close(fd);
+    }
+}
+"#;
+
+/// CRIU does not know keyrings: a restored container has one of its own by its id.
+#[test]
+fn a_session_keyring_of_its_own() {
+    criu!();
+    fails_with!("runc", "the restored program has the keyring of runc's caller");
+    let c = Container::new(&["/bin/keyring"])
+        .with_files(|root| probe::install(root, "keyring", KEYRING))
+        .with(|c| c["linux"].as_object_mut().map_or((), |linux| drop(linux.remove("seccomp"))));
+    c.up();
+    let is_in = |name: String| {
+        let file = format!("/proc/{}/root/dev/shm/keyring", c.pid());
+        let read = || fs::read_to_string(&file).ok();
+        let found = call::within(call::DEADLINE, || read().filter(|text| text.ends_with(&name)));
+        assert!(found.is_some(), "{:?} is not {name}", read());
+    };
+    is_in(format!(";_ses.{}", c.id));
+    c.moves_on();
+    is_in(format!(";_ses.{}", c.id));
+}
