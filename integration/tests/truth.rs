@@ -127,6 +127,25 @@ fn a_process_that_has_not_executed_init_is_creating() {
     c.assert_nothing_left();
 }
 
+/// Executes itself, again and again: most of the time it has no arguments (proc(5), cmdline).
+const EXECUTES_ITSELF: &str = r#"
+#include <unistd.h>
+int main(int argc, char **argv) { return execv("/bin/again", argv); }
+"#;
+
+/// As `exec sleep` in a shell: the first program of a container may execute others.
+#[test]
+fn a_program_that_executes_itself_is_running() {
+    spec!();
+    let c = Container::new(&["/bin/again"])
+        .with_files(|root| probe::install(root, "again", EXECUTES_ITSELF));
+    c.run_call(&["--detach"]).silent().done().exits(0);
+    for _ in 0..rounds(200) {
+        assert_eq!(c.status(), "running");
+    }
+    c.call(&["delete", "--force", &c.id]).done().exits(0);
+}
+
 #[test]
 fn a_run_that_hangs_can_be_seen_killed_and_deleted() {
     davit_only!("runc and crun have no state of it yet");

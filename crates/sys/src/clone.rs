@@ -73,13 +73,27 @@ where
     Ok(Child { pid: Pid::from_raw(ret as i32), pidfd })
 }
 
+/// The arguments of clone3(2), which the crate libc does not have for every architecture.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
 /// Arguments without a stack. A sibling has no exit signal (clone(2), EINVAL).
-fn clone_args(flags: u64) -> libc::clone_args {
-    // SAFETY: clone_args is plain integers; all zeroes is its documented default.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags;
-    args.exit_signal = if flags & SIBLING == 0 { libc::SIGCHLD as u64 } else { 0 };
-    args
+fn clone_args(flags: u64) -> CloneArgs {
+    let exit_signal = if flags & SIBLING == 0 { libc::SIGCHLD as u64 } else { 0 };
+    CloneArgs { flags, exit_signal, ..CloneArgs::default() }
 }
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -164,7 +178,7 @@ extern "C" fn enter<F: FnMut() -> i32>(body: *mut c_void) -> ! {
 /// accept `body` and never return.
 #[cfg(target_arch = "x86_64")]
 unsafe fn raw_clone3(
-    args: &mut libc::clone_args,
+    args: &mut CloneArgs,
     entry: extern "C" fn(*mut c_void) -> !,
     body: *mut c_void,
 ) -> isize {
@@ -184,7 +198,7 @@ unsafe fn raw_clone3(
             "2:",
             inlateout("rax") libc::SYS_clone3 as isize => ret,
             in("rdi") &raw mut *args,
-            in("rsi") size_of::<libc::clone_args>(),
+            in("rsi") size_of::<CloneArgs>(),
             in("r12") body,
             in("r13") entry,
             lateout("rcx") _,
@@ -200,7 +214,7 @@ unsafe fn raw_clone3(
 /// As for x86_64.
 #[cfg(target_arch = "aarch64")]
 unsafe fn raw_clone3(
-    args: &mut libc::clone_args,
+    args: &mut CloneArgs,
     entry: extern "C" fn(*mut c_void) -> !,
     body: *mut c_void,
 ) -> isize {
@@ -218,7 +232,7 @@ unsafe fn raw_clone3(
             "2:",
             in("x8") libc::SYS_clone3,
             inlateout("x0") &raw mut *args => ret,
-            in("x1") size_of::<libc::clone_args>(),
+            in("x1") size_of::<CloneArgs>(),
             in("x20") body,
             in("x21") entry,
         );
@@ -232,7 +246,7 @@ unsafe fn raw_clone3(
 /// `entry` must accept `body` and never return.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe fn raw_clone3(
-    args: &mut libc::clone_args,
+    args: &mut CloneArgs,
     entry: extern "C" fn(*mut c_void) -> !,
     body: *mut c_void,
 ) -> isize {
@@ -240,8 +254,7 @@ unsafe fn raw_clone3(
     args.stack = 0;
     args.stack_size = 0;
     // SAFETY: with neither CLONE_VM nor a stack this is fork(2) of a single-threaded process.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw mut *args, size_of::<libc::clone_args>()) };
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut *args, size_of::<CloneArgs>()) };
     match ret {
         0 => entry(body),
         -1 => -(Errno::last_raw() as isize),
@@ -271,8 +284,7 @@ pub unsafe fn fork(flags: u64) -> Result<ForkResult, Error> {
     let mut args = clone_args(flags & !SHARE_MEMORY_UNTIL_EXEC);
     // SAFETY: without CLONE_VM and without a stack this is fork(2): the child has a copy of the
     // memory.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
     match ret {
         -1 => Err(Error::last("clone3")),
         0 => Ok(ForkResult::Child),
@@ -315,7 +327,7 @@ pub unsafe fn vfork() -> Result<Pid, Error> {
 /// # Safety
 /// `args` must have CLONE_VM and CLONE_VFORK, and no stack.
 #[cfg(target_arch = "x86_64")]
-unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
+unsafe fn raw_vfork(args: &mut CloneArgs) -> isize {
     let ret: isize;
     // SAFETY: the syscall clobbers only rax, rcx and r11. The new process returns with all other
     // registers and the stack as they were; the old process needs none of them.
@@ -332,7 +344,7 @@ unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
             exit_group = const libc::SYS_exit_group,
             inlateout("rax") libc::SYS_clone3 as isize => ret,
             in("rdi") &raw mut *args,
-            in("rsi") size_of::<libc::clone_args>(),
+            in("rsi") size_of::<CloneArgs>(),
             lateout("rcx") _,
             lateout("r11") _,
         );
@@ -345,7 +357,7 @@ unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
 /// # Safety
 /// As for x86_64.
 #[cfg(target_arch = "aarch64")]
-unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
+unsafe fn raw_vfork(args: &mut CloneArgs) -> isize {
     let ret: isize;
     // SAFETY: the syscall changes only x0; the rest as for x86_64.
     unsafe {
@@ -361,7 +373,7 @@ unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
             exit_group = const libc::SYS_exit_group,
             in("x8") libc::SYS_clone3,
             inlateout("x0") &raw mut *args => ret,
-            in("x1") size_of::<libc::clone_args>(),
+            in("x1") size_of::<CloneArgs>(),
         );
     }
     ret
@@ -372,7 +384,7 @@ unsafe fn raw_vfork(args: &mut libc::clone_args) -> isize {
 /// # Safety
 /// Always safe.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe fn raw_vfork(_: &mut libc::clone_args) -> isize {
+unsafe fn raw_vfork(_: &mut CloneArgs) -> isize {
     -(libc::ENOSYS as isize)
 }
 

@@ -10,7 +10,7 @@
 //!   was reset to a snapshot: the boot id stays the same, and the disk may be newer than the
 //!   memory.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use davit_sys::OsContext;
 use nix::errno::Errno;
+use nix::fcntl::readlink;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{fstat, stat};
 use nix::unistd::Pid;
@@ -31,6 +32,10 @@ pub const INIT_NAME: &str = "davit:init";
 
 /// The name of the runtime from the moment on when it makes init, which inherits it.
 pub(crate) const LAUNCH_NAME: &CStr = c"davit:launch";
+
+/// What the kernel calls the program of init: a mount of its own that has no place, or a copy in
+/// memory; the file may have been removed meanwhile, by an upgrade.
+const PROGRAMS: [&str; 3] = ["/", "/ (deleted)", "/memfd:davit (deleted)"];
 
 /// A pid, and the identity that distinguishes its process from all others that had the pid or will
 /// have it.
@@ -186,19 +191,11 @@ impl Process {
         Some(String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned())
     }
 
-    /// Whether the process that has the pid now is davit's init, and not the user's program yet:
-    /// its name shows it, which the runtime has when it makes the process ([`LAUNCH_NAME`]), or
-    /// between its execve(2) and its first operation its arguments.
+    /// Whether the process that has the pid now is davit's init, and not the user's program yet.
     #[must_use]
     pub fn is_init(&self) -> bool {
-        if self.name().is_some_and(|name| name.starts_with("davit:")) {
-            return true;
-        }
-        let arguments =
-            davit_sys::file::read_record(format!("/proc/{}/cmdline", self.pid).as_str());
-        arguments.is_ok_and(|arguments| {
-            shows_init(&arguments, || ProcStat::of(self.pid).map(|stat| stat.state))
-        })
+        let program = readlink(format!("/proc/{}/exe", self.pid).as_str());
+        shows_init(program.ok().as_deref(), || self.name())
     }
 
     /// Whether it has not ended, as far as the kernel shows.
@@ -235,12 +232,17 @@ impl Process {
     }
 }
 
-/// Whether these arguments (proc(5), cmdline) are those of init. A process has none while it is
-/// executing init: execve(2) replaces the memory first and fills in the addresses of the arguments
-/// later. A program has none once its main thread has ended before the others.
-fn shows_init(arguments: &[u8], state: impl FnOnce() -> Option<char>) -> bool {
-    arguments.starts_with(INIT_NAME.as_bytes())
-        || (arguments.is_empty() && state().is_some_and(|state| !matches!(state, 'Z' | 'X')))
+/// Whether a process with this program (proc(5), exe) and this name is init, or has not executed
+/// init yet. execve(2) replaces the program before it closes the descriptors whose end tells the
+/// runtime that the user's program was executed; it replaces name and arguments only later.
+/// Whoever is told, and asks, must not be told that the container is still being created.
+fn shows_init(program: Option<&OsStr>, name: impl FnOnce() -> Option<String>) -> bool {
+    match program.and_then(OsStr::to_str) {
+        Some(program) if PROGRAMS.contains(&program) => true,
+        Some(_) => name().is_some_and(|name| name.as_bytes() == LAUNCH_NAME.to_bytes()),
+        // It ends, or this user may not look.
+        None => name().is_some_and(|name| name.starts_with("davit:")),
+    }
 }
 
 /// Whether the process behind `pidfd` ends within `timeout`.
@@ -280,12 +282,20 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_executing_init_has_no_arguments_yet() {
-        assert!(shows_init(b"davit:init\x003\x00900\0", || None));
-        assert!(shows_init(b"", || Some('R')) && shows_init(b"", || Some('D')));
-        // The main thread of a program has ended, other threads have not.
-        assert!(!shows_init(b"", || Some('Z')));
-        assert!(!shows_init(b"", || None) && !shows_init(b"sleep\x009\0", || Some('S')));
+    fn the_program_decides_before_the_name_does() {
+        let shows = |program: Option<&str>, name: &str| {
+            shows_init(program.map(OsStr::new), || Some(name.to_owned()))
+        };
+        // Before, in and after the execve(2) of init.
+        assert!(shows(Some("/usr/bin/davit"), "davit:launch"));
+        assert!(shows(Some("/"), "davit:launch"));
+        assert!(shows(Some("/ (deleted)"), "davit:init"));
+        assert!(shows(Some("/memfd:davit (deleted)"), "davit:created"));
+        // In and after that of the user's program.
+        assert!(!shows(Some("/bin/sleep"), "davit:init"));
+        assert!(!shows(Some("/bin/sleep"), "sleep"));
+        // While it ends.
+        assert!(shows(None, "davit:init") && !shows(None, "sleep"));
     }
 
     #[test]
