@@ -337,22 +337,3 @@ fn two_checkpoints_at_once() {
     c.assert_nothing_left();
     c.restore_from(&image, &[]).counts_beyond(before);
 }
-
-#[test]
-fn mounts_that_map_ids_are_refused_by_field() {
-    criu!();
-    davit_only!("runc restores them without the mapping");
-    let c = Container::counter();
-    let data = c.path("data");
-    fs::create_dir(&data).expect("mkdir");
-    let c = c.with(|c| {
-        config::add_mount(c, "/mnt", "bind", &data, &["rbind", "idmap"]);
-        let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
-        let mount = c["mounts"].as_array_mut().expect("mounts").last_mut().expect("a mount");
-        mount["uidMappings"] = maps.clone();
-        mount["gidMappings"] = maps;
-    });
-    c.up();
-    c.checkpoint_call(&[]).done().refuses(&["mounts[7]"]);
-    assert_eq!(c.status(), "running");
-}

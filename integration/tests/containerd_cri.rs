@@ -79,8 +79,8 @@ fn a_container_that_cannot_start() {
     d.assert_nothing_left();
 }
 
-/// As a kubelet does it for `POST /checkpoint/NAMESPACE/POD/CONTAINER`; the archive is an image of a
-/// new container.
+/// As a kubelet does it for `POST /checkpoint/NAMESPACE/POD/CONTAINER`; the archive is the image of
+/// a new container.
 #[test]
 fn a_checkpoint_is_an_archive_that_is_started_again() {
     criu!();

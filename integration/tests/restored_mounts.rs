@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration::config::{add_mount, push};
+use integration::config::{add_mount, push, set_userns};
 use integration::*;
 
 /// The mounts as the container sees them, without numbers: root, place, options and file system.
@@ -172,7 +172,7 @@ fn devices() {
 
 /// runc has CRIU mount it again, with the directories of the checkpoint.
 #[test]
-fn an_overlay_is_refused_by_field() {
+fn an_overlay() {
     criu!();
     let c = Container::counter();
     for dir in ["lower", "upper", "work-of-overlay"] {
@@ -184,6 +184,7 @@ fn an_overlay_is_refused_by_field() {
         format!("lowerdir={}", options[0]),
         format!("upperdir={}", options[1]),
         format!("workdir={}", options[2]),
+        "nosuid".to_owned(),
     ];
     let c = c.with(|c| {
         let words = words.each_ref().map(String::as_str);
@@ -191,13 +192,70 @@ fn an_overlay_is_refused_by_field() {
     });
     c.up();
     c.ask("echo above >/mnt/above");
-    if runtime::runtime().is_davit() {
-        c.checkpoint_call(&[]).done().refuses(&["mounts[7]", "overlay"]);
-        assert_eq!(c.status(), "running");
-    } else {
-        c.moves_on();
+    let before = mounts(&c);
+    let counted = c.counts_beyond(3);
+    c.moves_on();
+    c.counts_beyond(counted);
+    assert_eq!(mounts(&c), before);
+    assert_eq!(c.ask("cat /mnt/below /mnt/above; echo new >/mnt/new"), "below\nabove\n");
+    assert_eq!(fs::read_to_string(c.path("upper/new")).expect("read"), "new\n");
+    c.call(&["delete", "--force", &c.id]).done().exits(0);
+    c.assert_nothing_left();
+}
+
+/// The directories of an overlay come from the config.json of the restore, as sources do.
+#[test]
+fn an_overlay_with_other_directories() {
+    criu!();
+    fails_with!("runc", "CRIU mounts it again, with the directories of the checkpoint");
+    let c = Container::counter();
+    for dir in ["one", "two", "lowest"] {
+        fs::create_dir(c.dir().join(dir)).expect("mkdir");
+        fs::write(c.dir().join(dir).join("name"), format!("{dir}\n")).expect("write");
     }
-    assert_eq!(c.ask("cat /mnt/below /mnt/above"), "below\nabove\n");
+    let lower = ["one", "two"].map(|dir| format!("lowerdir={}:{}", c.path(dir), c.path("lowest")));
+    let c = c.with(|c| add_mount(c, "/mnt", "overlay", "overlay", &[&lower[0]]));
+    c.up();
+    assert_eq!(c.ask("cat /mnt/name"), "one\n");
+    c.checkpoint(&[]);
+    let c = c.with(|c| {
+        let mounts = c["mounts"].as_array_mut().expect("mounts");
+        mounts.last_mut().expect("a mount")["options"] = json!([lower[1]]);
+    });
+    c.restore(&[]);
+    assert_eq!(c.ask("cat /mnt/name"), "two\n");
+}
+
+#[test]
+fn mounts_that_map_ids() {
+    criu!();
+    fails_with!("runc", "Debian's has no id-mapped mounts; newer ones restore them as plain binds");
+    for user_namespace in [false, true] {
+        let c = Container::counter();
+        let data = c.path("data");
+        fs::create_dir(&data).expect("mkdir");
+        fs::write(c.path("data/file"), "").expect("write");
+        let c = c.with(|c| {
+            if user_namespace {
+                set_userns(c, 100_000, 65536);
+            }
+            add_mount(c, "/mnt", "bind", &data, &["rbind", "idmap"]);
+            let host = if user_namespace { 100_000 } else { 1000 };
+            let maps = json!([{ "containerID": 0, "hostID": host, "size": 1000 }]);
+            let mount = c["mounts"].as_array_mut().expect("mounts").last_mut().expect("a mount");
+            mount["uidMappings"] = maps.clone();
+            mount["gidMappings"] = maps;
+        });
+        let owner = if user_namespace { "0 0\n" } else { "1000 1000\n" };
+        c.up();
+        assert_eq!(c.ask("stat -c '%u %g' /mnt/file"), owner);
+        let counted = c.counts_beyond(3);
+        c.moves_on();
+        c.counts_beyond(counted);
+        assert_eq!(c.ask("stat -c '%u %g' /mnt/file"), owner);
+        c.call(&["delete", "--force", &c.id]).done().exits(0);
+        c.assert_nothing_left();
+    }
 }
 
 /// A mount point that is not in the root (any more): the bundle may be another machine's.

@@ -30,7 +30,7 @@ fn a_scope_ends_with_the_checkpoint_and_is_made_again() {
     assert!(call::within(call::DEADLINE, gone).is_some(), "the scope is still there");
 }
 
-/// The image has the path of the former scope, which nobody makes again.
+/// The image has the path of the former scope, which is not made again.
 #[test]
 fn another_scope_for_another_id() {
     criu!();

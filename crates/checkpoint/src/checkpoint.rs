@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::image::{External, FORMAT, Image, Stream};
 use crate::mountinfo::Mount;
-use crate::mounts::{Mounts, maps_ids};
+use crate::mounts::Mounts;
 use crate::protocol::Kind;
 use crate::setting::{File, Request, Setting};
 use crate::{Error, Field, Options};
@@ -168,12 +168,6 @@ pub fn obstacles(container: &Container<'_>) -> Vec<Error> {
     if container.has_listener {
         let reason = "a filter whose agent has a listener cannot be checkpointed";
         obstacles.push(Error::refused("linux.seccomp.listenerPath", reason));
-    }
-    for (index, entry) in container.spec.mounts().iter().flatten().enumerate() {
-        if maps_ids(entry) {
-            let reason = "a mount that maps ids cannot be checkpointed";
-            obstacles.push(Error::refused(format!("mounts[{index}]"), reason));
-        }
     }
     obstacles.extend(mounts_of(container).external().into_iter().filter_map(Result::err));
     let streams = container.streams.iter().enumerate();

@@ -73,7 +73,7 @@ pub struct External {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExternalKind {
-    /// A bind mount of config.json, or a mount below its source.
+    /// A bind mount of config.json, or a mount below its source; an overlay of config.json.
     Bind,
     /// A device node of the host with the same path.
     Device,

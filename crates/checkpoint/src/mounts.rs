@@ -94,7 +94,7 @@ impl Mounts<'_> {
             return Ok(Some((external(hierarchy, ExternalKind::Cgroup), field)));
         }
         if let Some((index, place, entry)) = entry
-            && is_bind(entry)
+            && (is_bind(entry) || (is_overlay(entry) && place == mount.mountpoint))
         {
             let below = mount.mountpoint.strip_prefix(place).unwrap_or(Path::new(""));
             let destination = match below.as_os_str().is_empty() {
@@ -182,8 +182,19 @@ fn is_bind_option(option: &str) -> bool {
     matches!(option, "bind" | "rbind")
 }
 
+/// Whether an entry of `mounts` is an overlay.
+pub(crate) fn is_overlay(entry: &Entry) -> bool {
+    entry.typ().as_deref() == Some("overlay") && !is_bind(entry)
+}
+
+/// Whether davit mounts it at the restore, and CRIU gets that mount as the source: CRIU binds what
+/// it gets, as it is.
+pub(crate) fn is_staged(entry: &Entry) -> bool {
+    is_overlay(entry) || maps_ids(entry)
+}
+
 /// The options that map the ids of files.
-pub(crate) fn maps_ids(entry: &Entry) -> bool {
+fn maps_ids(entry: &Entry) -> bool {
     let mut options = entry.options().iter().flatten();
     let some = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
         list.as_ref().is_some_and(|list| !list.is_empty())
@@ -275,9 +286,20 @@ mod tests {
         let own = format!("{OWN}87 65 254:0 /home /added rw - ext4 /dev/vda rw\n");
         let error = external(&usual(), &["/proc", "/run/cgroup", "/data"], &own, true).unwrap_err();
         assert!(error.to_string().starts_with("mount /added: is not in mounts"), "{error}");
+        let fuse = spec(serde_json::json!([{ "destination": "/o", "type": "fuse" }]));
+        let own = "88 65 0:77 / /o rw - fuse fuse rw\n";
+        let error = external(&fuse, &["/o"], own, true).unwrap_err();
+        assert_eq!(error.to_string(), "mounts[0]: a file system of type fuse cannot be dumped");
+    }
+
+    #[test]
+    fn an_overlay_of_config_json_is_external() {
         let overlay = spec(serde_json::json!([{ "destination": "/o", "type": "overlay" }]));
         let own = "88 65 0:77 / /o rw - overlay overlay rw\n";
-        let error = external(&overlay, &["/o"], own, true).unwrap_err();
-        assert_eq!(error.to_string(), "mounts[0]: a file system of type overlay cannot be dumped");
+        let list = external(&overlay, &["/o"], own, true).unwrap();
+        assert_eq!(list, ["/o /o Bind mounts[0]"]);
+        // Another one in it is not.
+        let own = format!("{own}89 88 0:78 / /o/in rw - overlay overlay rw\n");
+        external(&overlay, &["/o"], &own, true).unwrap_err();
     }
 }

@@ -1,13 +1,13 @@
 //! Planning a restore: config.json and an image -> a request.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::checkpoint::{LOG_LEVEL, config_name, namespace_key, unrestorable, utf8};
 use crate::image::{External, ExternalKind, Image};
-use crate::mounts::is_bind;
+use crate::mounts::{is_bind, is_overlay, is_staged};
 use crate::protocol::{self, Kind};
 use crate::setting::{File, Request, Setting, Value};
 use crate::{Error, Field, Options};
@@ -32,6 +32,8 @@ pub struct Target<'a> {
     pub cgroups: &'a [(String, String)],
     /// The directories of its cgroups, or of those that it shares with davit.
     pub cgroup_directories: &'a [PathBuf],
+    /// Where each of the entries of `mounts` that are [`staged`] is mounted.
+    pub staged: &'a BTreeMap<usize, PathBuf>,
 }
 
 /// The sources on the host that a request names, each with its field.
@@ -42,6 +44,14 @@ pub fn sources(request: &Request) -> impl Iterator<Item = (&Path, &str)> {
         }
         _ => None,
     })
+}
+
+/// The entries of `mounts` that must be mounted before, for CRIU to bind: overlays, and bind mounts
+/// that map ids.
+pub fn staged(spec: &Spec, image: &Image) -> BTreeSet<usize> {
+    let binds = image.mounts.iter().filter(|external| external.kind == ExternalKind::Bind);
+    let entries = binds.filter_map(|external| nearest(spec, &external.destination));
+    entries.filter(|(_, entry)| is_staged(entry)).map(|(index, _)| index).collect()
 }
 
 /// Plans a restore.
@@ -162,28 +172,31 @@ fn source(target: &Target<'_>, external: &External) -> Result<(PathBuf, String),
     }
 }
 
-/// The source of the bind mount at or nearest above `destination`.
+/// The source of the mount of config.json at or nearest above `destination`.
 fn bind_source(target: &Target<'_>, destination: &Path) -> Result<(PathBuf, String), Error> {
-    let entries = target.spec.mounts().iter().flatten().enumerate();
-    let above =
-        entries.filter(|(_, entry)| is_bind(entry) && destination.starts_with(entry.destination()));
-    let nearest = above.max_by_key(|(_, entry)| entry.destination().components().count());
-    let (index, entry) = nearest.ok_or_else(|| {
+    let (index, entry) = nearest(target.spec, destination).ok_or_else(|| {
         let path = destination.display();
-        Error::refused(
-            "mounts",
-            format!("the image has a bind mount at {path}, and config.json none"),
-        )
+        Error::refused("mounts", format!("the image has a mount at {path}, and config.json none"))
     })?;
     let field = format!("mounts[{index}]");
-    let source = entry.source().as_ref().ok_or_else(|| Error::refused(&field, "has no source"))?;
-    let source = target.bundle.join(source);
+    let source = match (target.staged.get(&index), entry.source()) {
+        (Some(staged), _) => staged.clone(),
+        (None, Some(source)) => target.bundle.join(source),
+        (None, None) => return Err(Error::refused(field, "has no source")),
+    };
     let below = destination.strip_prefix(entry.destination()).unwrap_or(Path::new(""));
     let source = if below.as_os_str().is_empty() { source } else { source.join(below) };
-    if crate::mounts::maps_ids(entry) {
-        return Err(Error::refused(field, "a mount that maps ids cannot be restored"));
-    }
     Ok((source, field))
+}
+
+/// The bind mount or overlay of config.json at or nearest above `destination`.
+fn nearest<'a>(spec: &'a Spec, destination: &Path) -> Option<(usize, &'a Mount)> {
+    let entries = spec.mounts().iter().flatten().enumerate();
+    let above = entries.filter(|(_, entry)| match is_overlay(entry) {
+        true => destination == entry.destination(),
+        false => is_bind(entry) && destination.starts_with(entry.destination()),
+    });
+    above.max_by_key(|(_, entry)| entry.destination().components().count())
 }
 
 /// The streams that davit has replace those of the image with the same number; /dev/null stays

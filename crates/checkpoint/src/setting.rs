@@ -16,7 +16,7 @@ pub enum File {
     Work,
     /// A standard stream of davit.
     Stream(u8),
-    /// The standard stream of davit in the place of a file, in which CRIU seeks.
+    /// The standard stream of davit instead of a file, in which CRIU seeks.
     SeekableStream(u8),
     /// /dev/null.
     Null,

@@ -139,6 +139,7 @@ fn restored(spec: &Spec, image: &Image) -> Result<Vec<String>, String> {
         log: restore::LOG,
         cgroups: &cgroups,
         cgroup_directories: &[PathBuf::from("/sys/fs/cgroup/cpu/web")],
+        staged: &BTreeMap::new(),
     };
     let planned = restore::plan(&target, &Options::default());
     planned.map(|request| lines(&request)).map_err(|error| error.to_string())
@@ -184,7 +185,7 @@ fn a_configuration_that_does_not_fit_the_image_is_refused_by_field() {
     );
     assert_eq!(
         refused(json!({ "mounts": [] })),
-        "mounts: the image has a bind mount at /data, and config.json none"
+        "mounts: the image has a mount at /data, and config.json none"
     );
     let pre_dump = Image { pre_dump: true, ..image() };
     let error = restored(&spec(&json!({})), &pre_dump).unwrap_err();

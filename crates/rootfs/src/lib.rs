@@ -42,6 +42,6 @@ pub use op::{
 pub use origin::{Field, Origin, Subject};
 pub use plan::{
     EPHEMERAL, LAYERS, exec_terminal, parent_opens_sources, plan, plan_added, plan_removed,
-    root_of, without_effect,
+    plan_staged, root_of, staged_path, without_effect,
 };
 pub use unmount::{mounts_below, unmount_below};

@@ -1,10 +1,14 @@
-//! Mounts that are added to a running container, with the same entries as in config.json.
+//! Mounts outside the making of a container, with the same entries as in config.json: added to a
+//! running one, or made on the host for one that is restored.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
 use super::devtmpfs::lies_on_mounted_devtmpfs;
 use super::entry::MountEntry;
-use super::{Planner, string};
+use super::{Planner, path_string, string};
 use crate::op::{Action, LookupPolicy, Op, Target};
 use crate::origin::Subject;
 use crate::{Error, Host};
@@ -39,6 +43,39 @@ pub fn plan_added(spec: &Spec, host: &Host, mountinfo: &[u8]) -> Result<Vec<Op>,
         planner.mount(&entry)?;
     }
     Ok(planner.finish())
+}
+
+/// Plans those of the `mounts` of `spec` that have these indexes, for a process of the host. Each
+/// is at [`staged_path`] below `directory`.
+///
+/// # Errors
+/// The mount that is invalid; a NUL byte in `directory`.
+pub fn plan_staged(
+    spec: &Spec,
+    host: &Host,
+    directory: &Path,
+    indexes: &BTreeSet<usize>,
+) -> Result<Vec<Op>, Error> {
+    let mut planner = Planner::new(spec, host);
+    planner.check_label()?;
+    // Nothing is made in them.
+    planner.read_only_from_start = true;
+    let root = path_string("mounts", directory)?;
+    planner.build.push(Op::new("mounts", Subject::Nothing, Action::RootDirectory(root)));
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        if indexes.contains(&index) {
+            let mut entry = MountEntry::read(index, mount)?;
+            entry.destination = format!("/{index}");
+            planner.mount(&entry)?;
+        }
+    }
+    Ok(planner.finish())
+}
+
+/// Where [`plan_staged`] makes the mount of this index.
+#[must_use]
+pub fn staged_path(directory: &Path, index: usize) -> PathBuf {
+    directory.join(index.to_string())
 }
 
 /// Plans to unmount the destinations of `mounts`; their other members are ignored.

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
-pub use self::live::{plan_added, plan_removed};
+pub use self::live::{plan_added, plan_removed, plan_staged, staged_path};
 pub use self::root::{EPHEMERAL, LAYERS};
 pub use self::without_effect::without_effect;
 use crate::op::{Action, AttachPoint, LookupPolicy, Op, Source};

@@ -17,6 +17,7 @@ mod pause;
 mod ps;
 mod request;
 mod restore;
+mod stage;
 mod start;
 mod states;
 mod update;

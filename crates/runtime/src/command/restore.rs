@@ -22,6 +22,7 @@ use super::create::{Planned, check_terminal, exec_config, plan_here, record};
 use super::explain::{self, Explanation};
 use super::image_dir::ImageDir;
 use super::request::CreateRequest;
+use super::stage::Stage;
 use crate::config::annotations::criu_config;
 use crate::config::bundle::Bundle;
 use crate::config::normalize::add_notify_socket;
@@ -85,6 +86,8 @@ pub(super) struct Restoration {
     pub(super) hostname: Option<String>,
     /// The container's root, on the host.
     pub(super) root: PathBuf,
+    /// What davit mounts for CRIU.
+    stage: Stage,
     /// The mount points that must exist in the root, and whether each is a directory.
     mountpoints: Vec<(CString, bool)>,
     /// The descriptors that criu gets.
@@ -128,6 +131,7 @@ pub fn explain_restore(root: Option<PathBuf>, request: &RestoreRequest) -> Resul
     let points = restoration.mountpoints.iter();
     let points = points.map(|(path, _)| format!("make mount point {}", path.to_string_lossy()));
     let mut criu = vec![START.to_owned(), "move criu into the cgroup".to_owned()];
+    criu.extend(restoration.stage.steps());
     criu.extend(restoration.request.settings.iter().map(ToString::to_string));
     criu.push(restoration.request.to_string());
     let hooks = plan.hooks.iter().map(|(hook, _)| hook.to_string()).collect();
@@ -169,9 +173,17 @@ fn prepare(root: &StateRoot, id: &Id, request: &RestoreRequest) -> Result<Prepar
     let Planned { plan, uid, notifies, .. } = operation("plan", &"plan", plan)?;
     let mut record = record(id, &bundle, uid, &plan)?;
     record.restoring = true;
-    let restoration = Restoration::prepare(&bundle, images, &image, &record, request, &directory)?;
+    let stage = Stage::plan(&bundle, &image)?;
+    let made = Made { notify_directory: directory, stage };
+    let restoration = Restoration::prepare(&bundle, images, &image, &record, request, made)?;
     let notifies = notifies || adds_socket;
     Ok(Prepared { bundle, plan, record, notifies, restoration })
+}
+
+/// What CRIU binds, and is made only later.
+struct Made {
+    notify_directory: PathBuf,
+    stage: Stage,
 }
 
 impl Restoration {
@@ -181,7 +193,7 @@ impl Restoration {
         image: &Image,
         record: &Record,
         request: &RestoreRequest,
-        notify_directory: &Path,
+        made: Made,
     ) -> Result<Self> {
         let cgroups: Vec<_> = record.cgroup.iter().flat_map(cgroups).collect();
         let cgroup_directories = match &record.cgroup {
@@ -193,6 +205,7 @@ impl Restoration {
             false => LOG.to_owned(),
         };
         let target = Target {
+            staged: &made.stage.paths,
             log: &log,
             spec: &bundle.spec,
             bundle: &bundle.directory,
@@ -204,9 +217,10 @@ impl Restoration {
         let config_file = criu_config(&record.annotations);
         let options = Options { config_file, ..request.options.clone() };
         let planned = davit_checkpoint::restore::plan(&target, &options)?;
-        // The cgroups and the directory of the notify socket are made later.
         let is_made = |source: &Path| {
-            source == notify_directory || cgroup_directories.iter().any(|made| made == source)
+            source == made.notify_directory
+                || made.stage.has(source)
+                || cgroup_directories.iter().any(|directory| directory == source)
         };
         for (source, field) in sources(&planned).filter(|(source, _)| !is_made(source)) {
             let step = || format!("{field}: {}", source.display());
@@ -214,22 +228,19 @@ impl Restoration {
         }
         let work = request.work.as_deref();
         let work = work.map(|path| ImageDir::open("--work-path", path, true)).transpose()?;
-        let owns_name = !image.joined.iter().any(|kind| kind == Kind::Uts.name())
-            && plan::kinds(&bundle.spec).contains(&Kind::Uts);
-        let differs = owns_name && *bundle.spec.hostname() != image.hostname;
-        let hostname = bundle.spec.hostname().clone().filter(|_| differs);
         let own_keyring = !request.create.options.process.no_new_keyring;
         let keyring = own_keyring.then(|| CString::new(format!("_ses.{}", record.id)).ok());
         Ok(Self {
             files: files(&planned, &bundle.spec)?,
             mountpoints: mountpoints(&bundle.spec, image)?,
+            stage: made.stage,
             request: planned,
             images,
             work,
             log,
             criu: request.criu.clone(),
             keyring: keyring.flatten(),
-            hostname,
+            hostname: new_hostname(&bundle.spec, image),
             root: record.rootfs.clone(),
         })
     }
@@ -246,6 +257,7 @@ impl Restoration {
         let root = path::c_string(&self.root).within(|| "root.path")?;
         let start = || {
             with_private_mounts(&root, || -> Result<Session> {
+                self.stage.mount()?;
                 self.images.reopen()?;
                 if let Some(work) = &mut self.work {
                     work.reopen()?;
@@ -290,6 +302,14 @@ impl Restoration {
         }
         Ok(())
     }
+}
+
+/// The host name in config.json, if the image has another one and the namespace is its own.
+fn new_hostname(spec: &Spec, image: &Image) -> Option<String> {
+    let owns_name = !image.joined.iter().any(|kind| kind == Kind::Uts.name())
+        && plan::kinds(spec).contains(&Kind::Uts);
+    let differs = owns_name && *spec.hostname() != image.hostname;
+    spec.hostname().clone().filter(|_| differs)
 }
 
 /// Controllers and path of each of the container's cgroups.

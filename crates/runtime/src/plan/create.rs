@@ -281,7 +281,7 @@ fn rootfs_host(
     })
 }
 
-fn labels_mounts(spec: &Spec) -> bool {
+pub(super) fn labels_mounts(spec: &Spec) -> bool {
     let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_ref());
     label.is_some_and(|label| !label.is_empty())
 }

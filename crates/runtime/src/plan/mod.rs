@@ -11,6 +11,7 @@ mod mounts;
 mod process;
 mod seccomp;
 mod spec;
+mod staged;
 mod start_mode;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) use failure::apply_outside;
 pub use init_plan::{InitInput, InitPlan, Op, Section, Supervision};
 pub use mounts::Change;
 pub(crate) use mounts::{MountsInputs, mounts};
+pub(crate) use staged::staged;
 
 pub use spec::kinds;
 pub use start_mode::StartMode;

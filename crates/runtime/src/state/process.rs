@@ -234,8 +234,9 @@ impl Process {
 
 /// Whether a process with this program (proc(5), exe) and this name is init, or has not executed
 /// init yet. execve(2) replaces the program before it closes the descriptors whose end tells the
-/// runtime that the user's program was executed; it replaces name and arguments only later.
-/// Whoever is told, and asks, must not be told that the container is still being created.
+/// runtime that the user's program was executed; it replaces name and arguments only later. So a
+/// caller of `run --detach` who asks at once is told "running". A program that executes another one
+/// has no arguments for a while either.
 fn shows_init(program: Option<&OsStr>, name: impl FnOnce() -> Option<String>) -> bool {
     match program.and_then(OsStr::to_str) {
         Some(program) if PROGRAMS.contains(&program) => true,
