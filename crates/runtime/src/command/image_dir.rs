@@ -46,6 +46,20 @@ impl ImageDir {
         Ok(Self { directory, path })
     }
 
+    /// Checks that the image that this one builds on is there: CRIU only says that it is a bad
+    /// request. Its path is relative to this directory, so that both can move.
+    ///
+    /// # Errors
+    /// It is absolute; open(2)'s.
+    pub(super) fn require_parent(&self, path: &str) -> Result<()> {
+        if Path::new(path).is_absolute() {
+            return Err(Error::new(format!("--parent-path {path}: is not relative to the image")));
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = openat(&self.directory, path, flags, Mode::empty()).syscall("open");
+        opened.map(drop).within(|| format!("--parent-path {path}"))
+    }
+
     /// Lets all users look up names in it, though not list them: CRIU does that as root of the
     /// container's user namespace. The files stay readable by their owner alone.
     ///

@@ -185,6 +185,9 @@ fn dump(
 ) -> Result<()> {
     let mut session = session(request.criu.as_deref())?;
     require_features(&mut session, &request.options)?;
+    if let Some(parent) = &request.options.parent_path {
+        images.require_parent(parent)?;
+    }
     images.begin()?;
     session.log_to(work.copy()?, LOG, work.path());
     note(&target.dir, &session)?;
