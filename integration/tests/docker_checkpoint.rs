@@ -74,7 +74,7 @@ fn it_runs_on_if_it_is_left_running() {
 #[test]
 fn what_cannot_be_checkpointed_is_named() {
     let d = docker_with_criu!();
-    let script = "exec 9</dev/fuse; echo 1 >/dev/shm/n; sleep 1000";
+    let script = "exec 9</dev/fuse; echo 1 >/dev/shm/n; tail -f /dev/null";
     let options = ["--device", "/dev/fuse"];
     d.start("box", &options, &["sh", "-c", script]);
     counts_beyond(&d, 0);

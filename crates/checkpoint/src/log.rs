@@ -54,6 +54,10 @@ const ADVICE: [(&str, &str); 15] = [
          it was opened for appending (>>)",
     ),
     (
+        "Unseizable non-zombie",
+        "a process did not stop in time, as between vfork(2) and execve(2): try again",
+    ),
+    (
         "Can't fork for",
         "without a pid namespace of its own, a container is restored only while its pids are free",
     ),
