@@ -19,7 +19,7 @@ const HARMLESS: [&str; 4] = [
 ];
 
 /// A part of a message, and what to do about it.
-const ADVICE: [(&str, &str); 15] = [
+const ADVICE: [(&str, &str); 16] = [
     (
         "Can't lookup mount=",
         "the process has a file of the host open: close it, or start the container without it",
