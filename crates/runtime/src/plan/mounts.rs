@@ -68,9 +68,24 @@ pub(crate) fn mounts(inputs: MountsInputs<'_>) -> Result<(Vec<davit_rootfs::Op>,
 fn added(inputs: MountsInputs<'_>) -> Result<Vec<davit_rootfs::Op>> {
     let label = inputs.config.mount_label.clone();
     let host = davit_rootfs::Host {
-        bundle: inputs.bundle,
         user_namespace: inputs.kinds.contains(&Kind::User) || inputs.host.in_user_namespace,
-        privileged_parent: inputs.host.is_privileged(),
+        ..mounts_alone(inputs.host, inputs.bundle, label.is_some(), inputs.annotations)
+    };
+    Ok(davit_rootfs::plan_added(&spec(inputs.mounts, label)?, &host, inputs.mountinfo)?)
+}
+
+/// What the plan of mounts depends on that are made without a container's root; `labels`: whether
+/// they get a label.
+pub(super) fn mounts_alone(
+    host: &Host,
+    bundle: PathBuf,
+    labels: bool,
+    annotations: Annotations,
+) -> davit_rootfs::Host {
+    davit_rootfs::Host {
+        bundle,
+        user_namespace: host.in_user_namespace,
+        privileged_parent: host.is_privileged(),
         makes_nodes: false,
         joined_user_namespace: None,
         cgroups: None,
@@ -78,12 +93,11 @@ fn added(inputs: MountsInputs<'_>) -> Result<Vec<davit_rootfs::Op>> {
         no_pivot: false,
         proc_and_sys: Vec::new(),
         ephemeral: false,
-        selinux: label.is_some() && has_selinux(),
-        mount_context: inputs.annotations.mount_context,
+        selinux: labels && has_selinux(),
+        mount_context: annotations.mount_context,
         shares_dev: false,
         first_slot: slot::SOURCES,
-    };
-    Ok(davit_rootfs::plan_added(&spec(inputs.mounts, label)?, &host, inputs.mountinfo)?)
+    }
 }
 
 /// The part of a configuration that mounts depend on.
