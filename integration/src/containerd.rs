@@ -45,6 +45,9 @@ Root = "DIR/runtime"
 SystemdCgroup = SYSTEMD
 "#;
 
+/// The programs that it needs.
+pub const PROGRAMS: [&str; 5] = ["containerd", "containerd-shim-runc-v2", "ctr", "setpriv", "tar"];
+
 /// containerd, and the image in it.
 #[derive(Debug)]
 pub struct Containerd {
@@ -60,8 +63,7 @@ pub struct Containerd {
 macro_rules! containerd {
     () => {{
         $crate::spec!();
-        let programs = ["containerd", "containerd-shim-runc-v2", "ctr", "setpriv", "tar"];
-        $crate::skip_if!($crate::fixture::missing(&programs));
+        $crate::skip_if!($crate::fixture::missing(&$crate::containerd::PROGRAMS));
         $crate::containerd::Containerd::new()
     }};
 }

@@ -10,6 +10,9 @@ use crate::{call, capture, checkpoint, image, limits};
 /// What the image is called.
 pub const IMAGE: &str = "busybox";
 
+/// The programs that it needs.
+pub const PROGRAMS: [&str; 5] = ["dockerd", "docker", "containerd", "setpriv", "tar"];
+
 /// dockerd, and the image in it.
 #[derive(Debug)]
 pub struct Docker {
@@ -22,8 +25,7 @@ pub struct Docker {
 macro_rules! docker {
     () => {{
         $crate::spec!();
-        let programs = ["dockerd", "docker", "containerd", "setpriv", "tar"];
-        $crate::skip_if!($crate::fixture::missing(&programs));
+        $crate::skip_if!($crate::fixture::missing(&$crate::docker::PROGRAMS));
         $crate::docker::Docker::new()
     }};
 }

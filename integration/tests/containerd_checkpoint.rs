@@ -9,8 +9,7 @@ use integration::*;
 macro_rules! containerd_with_criu {
     () => {{
         criu!();
-        let programs = ["containerd", "containerd-shim-runc-v2", "ctr", "setpriv", "tar"];
-        skip_if!(fixture::missing(&programs));
+        skip_if!(fixture::missing(&containerd::PROGRAMS));
         Containerd::with_criu()
     }};
 }

@@ -7,8 +7,7 @@ use integration::*;
 macro_rules! docker_with_criu {
     () => {{
         criu!();
-        let programs = ["dockerd", "docker", "containerd", "setpriv", "tar"];
-        skip_if!(fixture::missing(&programs));
+        skip_if!(fixture::missing(&docker::PROGRAMS));
         Docker::with_criu()
     }};
 }
